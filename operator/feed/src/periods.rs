@@ -1,0 +1,116 @@
+//! Every period of the system, as one value, with the inequalities that keep a stream captured once.
+
+use serde::{Deserialize, Serialize};
+
+/// All periods, in milliseconds. Set on the operator, sent to each sidecar in the welcome. Tests shrink it as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Periods {
+    /// The longest time between two polls of a streamer (`config_external` is asked every 2–3 s).
+    pub poll: u64,
+    /// Between two pings of the leader, and two `alive` of a sidecar.
+    pub ping: u64,
+    /// A sidecar leaves a connection that has been silent for this long.
+    pub silence: u64,
+    /// A streamer is alive when it asked anything within this time: three polls.
+    pub alive: u64,
+    /// How long a leader's Lease holds without being renewed.
+    pub lease: u64,
+    /// How long a new leader waits at most for expected Streamers, and a newcomer for a name that another instance holds.
+    pub period: u64,
+    /// A release that takes longer is called off, and tried again after the same time.
+    pub release: u64,
+}
+
+impl Default for Periods {
+    fn default() -> Self {
+        Self {
+            poll: 3_000,
+            ping: 1_000,
+            silence: 5_000,
+            alive: 9_000,
+            lease: 15_000,
+            period: 15_000,
+            release: 30_000,
+        }
+    }
+}
+
+/// Why a set of periods is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("periods: {0}")]
+pub struct PeriodsError(String);
+
+impl Periods {
+    /// Checks the inequalities that the rules rest on; the error names the one that fails.
+    pub fn check(&self) -> Result<(), PeriodsError> {
+        let rules = [
+            (self.ping > 0, "ping must be more than 0"),
+            (
+                self.ping * 3 <= self.silence,
+                "silence must be at least three pings, or one late ping drops a connection",
+            ),
+            (
+                self.silence + self.ping < self.period,
+                "period must be more than silence + ping, or a sidecar is called gone while it still listens to a frozen leader",
+            ),
+            (
+                self.poll > 0 && self.alive >= self.poll * 3,
+                "alive must be at least three polls",
+            ),
+            (
+                self.lease >= self.ping * 3,
+                "lease must be at least three pings, or a leader loses it between two renewals",
+            ),
+            (
+                self.release >= self.poll * 3 + self.ping,
+                "release must be at least three polls + ping, the time a streamer needs to let go",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, why)) => Err(PeriodsError((*why).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a new leader waits before it declares anybody gone or places anything new: silence + 1 s.
+    pub fn wait(&self) -> u64 {
+        self.silence + self.ping
+    }
+
+    /// How long a sidecar that has a replica answers 503 after its start when no mark comes: 10 s.
+    pub fn first_mark(&self) -> u64 {
+        self.silence * 2
+    }
+
+    /// The shortest `failover.after` that is carried out: silence + poll + ping.
+    pub fn shortest_failover(&self) -> u64 {
+        self.silence + self.poll + self.ping
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_periods_hold_their_own_inequalities() {
+        Periods::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_period_that_silence_outlasts_is_refused_with_its_reason() {
+        let error = Periods {
+            period: 5_000,
+            ..Periods::default()
+        }
+        .check()
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("period must be more than silence + ping"),
+            "{error}"
+        );
+    }
+}
