@@ -1,0 +1,82 @@
+//! What a plan says: changes of records, and for each stream and streamer a reason that a person understands.
+
+use std::collections::BTreeMap;
+
+use weir_feed::record::{Change, StreamId, StreamerId};
+
+/// The outcome of planning. The writer carries it out and makes no choices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// At most one change a stream, ordered by stream.
+    pub changes: Vec<Planned>,
+    /// Where each Stream object stands, by namespace and `metadata.name`.
+    pub streams: BTreeMap<StreamId, Outlook>,
+    /// Where each Streamer stands.
+    pub streamers: BTreeMap<StreamerId, StreamerOutlook>,
+    /// By namespace: a removal in numbers that is held. The writer puts `until` on the slices concerned.
+    pub held_removals: BTreeMap<String, HeldRemoval>,
+    /// Plan again after this many ms even if nothing changes: something is waiting for time to pass.
+    pub wake_in: Option<u64>,
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    pub stream: StreamId,
+    pub change: Change,
+    /// A failover: written at once, whatever the write budget says.
+    pub urgent: bool,
+    /// For the Event and the log: one sentence.
+    pub why: String,
+}
+
+/// Where one Stream object stands (`Placed`'s reason and message).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outlook {
+    /// It has a holder. `note` says what is about to happen or cannot (lost holder, drain without destination …).
+    Placed {
+        streamer: String,
+        note: Option<Note>,
+    },
+    /// On its way from one streamer to another, or to nobody.
+    Releasing {
+        streamer: String,
+        to: Option<String>,
+        note: Option<Note>,
+    },
+    /// `disabled`, with nothing left running.
+    Disabled,
+    /// Another Stream has the media name: its `metadata.name`.
+    Conflict { with: String },
+    /// Nobody has it: why.
+    Pending(Note),
+}
+
+/// A CamelCase reason as conditions have it, and a sentence that says what happens next and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Where one Streamer stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamerOutlook {
+    /// Records that name it as holder.
+    pub streams: u32,
+    /// Places reserved on it by streams on their way.
+    pub reserved: u32,
+    /// Why it gets no new streams, if so.
+    pub closed: Option<Note>,
+}
+
+/// A removal in numbers that is held for the user to confirm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRemoval {
+    /// Records without a Stream.
+    pub orphans: usize,
+    /// Of how many records.
+    pub records: usize,
+    /// Wall-clock ms at which they are released after all.
+    pub until: u64,
+}

@@ -1,0 +1,101 @@
+//! What a plan is made from: one immutable snapshot of what users want and of what the leader knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_feed::record::Record;
+
+use crate::selector::Selector;
+
+/// Everything a plan depends on. Namespaces are absolute walls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// False while a new leader waits for sidecars to report: nobody is gone, nothing new is placed.
+    pub settled: bool,
+    /// A release that takes longer (ms) is called off, and not tried again for the same time.
+    pub release: u64,
+    /// The shortest `failover.after` that is carried out, in ms.
+    pub shortest_failover: u64,
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// One namespace of a [`World`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Every readable Stream object, those in conflict included, in any order.
+    pub streams: Vec<Stream>,
+    /// `metadata.name` of Stream objects that exist and cannot be read: their records stay as they are.
+    pub unreadable: BTreeSet<String>,
+    /// By `metadata.name`.
+    pub streamers: BTreeMap<String, Streamer>,
+    /// By media name: every stream that has a record, or that some streamer may be running.
+    pub known: BTreeMap<String, Known>,
+    pub removal: Removal,
+}
+
+/// One Stream object, as far as placement depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// `metadata.name`.
+    pub object: String,
+    pub uid: String,
+    /// Media name.
+    pub name: String,
+    /// `metadata.creationTimestamp`, ms since the Unix epoch: the oldest of a conflict wins (then the least `object`).
+    pub created: u64,
+    pub labels: BTreeMap<String, String>,
+    /// `placement.streamerSelector`.
+    pub streamer_selector: Selector,
+    pub disabled: bool,
+    /// `failover.after`, in ms.
+    pub after: u64,
+}
+
+/// One Streamer, as far as placement depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Streamer {
+    pub labels: BTreeMap<String, String>,
+    /// `streamSelector`, over Streams' labels.
+    pub stream_selector: Selector,
+    /// `capacity.streams`; `None` is unlimited.
+    pub capacity: Option<u32>,
+    pub unschedulable: bool,
+    pub drain: bool,
+    /// `None` when it can be given streams; otherwise why not, for people (`has never reported`, `does not poll`).
+    pub not_ready: Option<String>,
+}
+
+/// What the leader knows of one media name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub record: Option<Record>,
+    /// How long (ms) the record's holder has been lost as far as this stream goes: its sidecar silent, or its streamer
+    /// not alive and not shown as running it. `None`: it is there.
+    pub holder_lost: Option<u64>,
+    /// The holder does not poll, but its own API still shows the stream running: this blocks a move and is shown.
+    pub not_polling: bool,
+    /// The holder has said `released` for the record's epoch.
+    pub released: bool,
+    /// How long (ms) the record has been `Releasing`, as this leader saw it.
+    pub releasing_for: Option<u64>,
+    /// How long ago (ms) a release of it was last called off.
+    pub called_off: Option<u64>,
+    /// **Adopt**: streamers that may be running the stream, each with how long (ms) it has been lost, if it is.
+    pub may_run: BTreeMap<String, Option<u64>>,
+    /// An unverifiable claim to the stream exists (`Disputed`): whose.
+    pub disputed: Option<String>,
+}
+
+/// What is known about streams that vanish in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The list of Streams is not known (unreadable directory, wiped CRD, a list that never came): remove nothing.
+    pub unknown: bool,
+    /// The deadline that stands on the slices, in wall-clock ms, if a removal is being held.
+    pub until: Option<u64>,
+    /// An annotation on a slice confirms the removal.
+    pub confirmed: bool,
+    /// The namespace itself is being deleted.
+    pub namespace_terminating: bool,
+    /// Records released for want of a Stream within the last minute.
+    pub recent: usize,
+}
