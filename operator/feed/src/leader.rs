@@ -1,1 +1,3 @@
-//! The operator's end of the feed.
+//! The operator's end of the feed: when it may plan, what it may tell whom, and who may be running what.
+
+pub mod known;

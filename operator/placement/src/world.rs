@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_feed::record::Record;
+pub use weir_feed::leader::known::Known;
 
 use crate::selector::Selector;
 
@@ -62,27 +62,6 @@ pub struct Streamer {
     pub drain: bool,
     /// `None` when it can be given streams; otherwise why not, for people (`has never reported`, `does not poll`).
     pub not_ready: Option<String>,
-}
-
-/// What the leader knows of one media name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
-    pub record: Option<Record>,
-    /// How long (ms) the record's holder has been lost as far as this stream goes: its sidecar silent, or its streamer
-    /// not alive and not shown as running it. `None`: it is there.
-    pub holder_lost: Option<u64>,
-    /// The holder does not poll, but its own API still shows the stream running: this blocks a move and is shown.
-    pub not_polling: bool,
-    /// The holder has said `released` for the record's epoch.
-    pub released: bool,
-    /// How long (ms) the record has been `Releasing`, as this leader saw it.
-    pub releasing_for: Option<u64>,
-    /// How long ago (ms) a release of it was last called off.
-    pub called_off: Option<u64>,
-    /// **Adopt**: streamers that may be running the stream, each with how long (ms) it has been lost, if it is.
-    pub may_run: BTreeMap<String, Option<u64>>,
-    /// An unverifiable claim to the stream exists (`Disputed`): whose.
-    pub disputed: Option<String>,
 }
 
 /// What is known about streams that vanish in numbers.
