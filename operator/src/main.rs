@@ -1,3 +1,3 @@
-mod clock;
-mod cluster;
+//! The operator's binary: everything is in the library.
+
 fn main() {}
