@@ -3,6 +3,41 @@
 use std::collections::BTreeMap;
 
 use weir_feed::record::{Change, StreamId, StreamerId};
+use weir_feed::time::Now;
+
+use crate::claim::Claims;
+use crate::draft::Draft;
+use crate::world::World;
+use crate::{conflict, drain, failover, outlook, place, previous, removal, settling};
+
+/// Decides, for every stream, who is to capture it. The same world gives the same plan, whatever the order of its input.
+pub fn plan(world: &World, now: Now) -> Plan {
+    let mut plan = Plan::default();
+    for (name, namespace) in &world.namespaces {
+        let mut draft = Draft::new(world, now, name, namespace);
+        let claims = conflict::resolve(&mut draft);
+        removal::hold(&mut draft, &claims);
+        if world.settled {
+            decide(&mut draft, &claims);
+        } else {
+            settling::wait(&mut draft, &claims);
+        }
+        outlook::complete(&mut draft, &claims);
+        draft.finish(&mut plan);
+    }
+    plan
+}
+
+/// A stage leaves alone what an earlier one has changed; what is dark takes its place before what can wait.
+fn decide<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
+    removal::let_go(draft, claims);
+    drain::finish(draft, claims);
+    failover::recover(draft, claims);
+    place::place(draft, claims);
+    conflict::take_over(draft, claims);
+    previous::clear(draft, claims);
+    drain::begin(draft, claims);
+}
 
 /// The outcome of planning. The writer carries it out and makes no choices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +48,8 @@ pub struct Plan {
     pub streams: BTreeMap<StreamId, Outlook>,
     /// Where each Streamer stands.
     pub streamers: BTreeMap<StreamerId, StreamerOutlook>,
-    /// By namespace: a removal in numbers that is held. The writer puts `until` on the slices concerned.
+    /// By namespace: a removal in numbers that is held. The writer puts `until` on the slices concerned, and takes the
+    /// deadline off where there is none here (one left behind, and passed, would let the next removal through).
     pub held_removals: BTreeMap<String, HeldRemoval>,
     /// Plan again after this many ms even if nothing changes: something is waiting for time to pass.
     pub wake_in: Option<u64>,

@@ -47,7 +47,7 @@ impl std::fmt::Display for Selector {
             let key = &requirement.key;
             match &requirement.operator {
                 Operator::In(values) if values.len() == 1 => {
-                    write!(f, "{separator}{key}={}", list(values))?
+                    write!(f, "{separator}{key}={}", list(values))?;
                 }
                 Operator::In(values) => write!(f, "{separator}{key} in ({})", list(values))?,
                 Operator::NotIn(values) => write!(f, "{separator}{key} notin ({})", list(values))?,

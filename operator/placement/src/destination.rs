@@ -1,0 +1,108 @@
+//! Where a stream can go: the best eligible streamer, if **Adopt** allows it one.
+
+use crate::claim::Claim;
+use crate::draft::Draft;
+use crate::eligible::{Candidate, candidates, explain};
+use crate::plan::Note;
+use crate::reason;
+use crate::score::Score;
+
+/// Why a stream can go nowhere.
+#[derive(Debug)]
+pub(crate) enum Nowhere {
+    /// No streamer is eligible: the scheduler-like sentence, without what happens next.
+    Unavailable(String),
+    /// **Adopt**: a streamer may be running it, and cannot be given it.
+    MayStillRun(Note),
+}
+
+/// The streamer that a stream goes to: from `from`, which is gone or is made to let go first, and preferably to `to`,
+/// where it has a place. One that runs the stream anyway gets it, whatever the score.
+pub(crate) fn destination<'a>(
+    draft: &mut Draft<'a>,
+    claim: &Claim<'a>,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<&'a str, Nowhere> {
+    let runners: Vec<(&str, Option<u64>)> = claim.runners(draft.world, from).collect();
+    match *runners.as_slice() {
+        [] => best(draft, claim, from, to),
+        [(runner, _)] if is_eligible(draft, claim, runner, from, to) => Ok(runner),
+        _ => Err(Nowhere::MayStillRun(may_still_run(draft, claim, &runners))),
+    }
+}
+
+/// Whether `streamer` can be given the stream, **Adopt** aside.
+pub(crate) fn is_eligible(
+    draft: &Draft<'_>,
+    claim: &Claim<'_>,
+    streamer: &str,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> bool {
+    draft
+        .seats
+        .get_key_value(streamer)
+        .is_some_and(|(name, seat)| Candidate::new(name, seat, claim, from, to).is_eligible())
+}
+
+fn best<'a>(
+    draft: &mut Draft<'a>,
+    claim: &Claim<'a>,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<&'a str, Nowhere> {
+    let best = candidates(draft, claim, from, to)
+        .filter(|(_, candidate)| candidate.is_eligible())
+        .min_by_key(|(name, candidate)| (to != Some(*name), Score::of(name, candidate.seat)))
+        .map(|(name, _)| name);
+    best.ok_or_else(|| {
+        draft.retry_when_freed();
+        let all = candidates(draft, claim, from, to).map(|(_, candidate)| candidate);
+        Nowhere::Unavailable(explain(claim.stream, all))
+    })
+}
+
+/// Names the streamers that are in the way, and asks for a plan when the first of them may be gone.
+pub(crate) fn may_still_run(
+    draft: &mut Draft<'_>,
+    claim: &Claim<'_>,
+    runners: &[(&str, Option<u64>)],
+) -> Note {
+    let after = claim.after(draft.world);
+    for lost in runners.iter().filter_map(|(_, lost)| *lost) {
+        draft.wake_in(after.saturating_sub(lost));
+    }
+    let names: Vec<&str> = runners.iter().map(|(name, _)| *name).collect();
+    let refusal = match *names.as_slice() {
+        [one] => draft
+            .seats
+            .get_key_value(one)
+            .and_then(|(name, seat)| Candidate::new(name, seat, claim, None, None).refusal())
+            .map_or_else(String::new, |why| {
+                format!(" (and cannot be given it: {why})")
+            }),
+        _ => String::new(),
+    };
+    Note {
+        reason: reason::MAY_STILL_RUN,
+        message: format!(
+            "{} may still be running it{refusal}: nobody else is given it before its sidecar says otherwise or it is gone; \
+             look at its streamer and sidecar",
+            names.join(", ")
+        ),
+    }
+}
+
+impl Nowhere {
+    /// As a note: `reason` for want of a streamer, and what happens `then`.
+    pub(crate) fn note(self, reason: &'static str, then: &str) -> Note {
+        match self {
+            Nowhere::Unavailable(sentence) => Note {
+                reason,
+                message: format!("{sentence}. {then}"),
+            },
+            Nowhere::MayStillRun(note) => note,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Who held a stream before a failover is remembered until it is proven clear of it.
+
+use weir_feed::record::{Change, Record};
+
+use crate::claim::{Claim, Claims, Standing};
+use crate::draft::Draft;
+use crate::plan::Note;
+use crate::reason;
+
+/// Forgets previous holders that have reported and do not run the stream.
+pub(crate) fn clear<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
+    for claim in claims.values() {
+        let Standing::Active(record) = claim.standing() else {
+            continue;
+        };
+        let Some(previous) = &record.previous else {
+            continue;
+        };
+        if !draft.changed(claim.name) && !claim.known.may_run.contains_key(previous) {
+            let why = format!("{previous} is proven clear of it");
+            draft.change(claim.name, Some(record), Change::Clear, false, why);
+        }
+    }
+}
+
+/// That the previous holder may be running the stream too, as far as that is known.
+pub(crate) fn note(claim: &Claim<'_>, record: &Record) -> Option<Note> {
+    let previous = record.previous.as_ref()?;
+    claim.known.may_run.get(previous).map(|lost| {
+        let message = if lost.is_some() {
+            format!(
+                "{previous}, which had it before and is silent, may still be running it; bring it back or keep it down"
+            )
+        } else {
+            format!("{previous}, which had it before, may still be running it until its next poll")
+        };
+        let reason = reason::MAY_STILL_RUN;
+        Note { reason, message }
+    })
+}
