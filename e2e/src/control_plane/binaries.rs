@@ -1,0 +1,349 @@
+//! The control plane's programs: found in `KUBEBUILDER_ASSETS`, or built once into a cache.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+use crate::child::Child;
+
+/// A folder with ready-made programs, as the controller-runtime tools use it.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// The Go module that pins the programs.
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/control-plane");
+
+/// A program of the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The store under the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// Garbage collection by owner reference, namespace deletion, default ServiceAccounts,
+    /// workloads.
+    KubeControllerManager,
+    /// The command line client, for demonstrations and for what only it does.
+    Kubectl,
+}
+
+impl Program {
+    /// The program's file name.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Kubectl => "kubectl",
+        }
+    }
+
+    /// The Go package it is built from.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file_name())
+    }
+}
+
+/// The folder that holds `programs` (and maybe others). Those that are missing in the cache are
+/// built, which takes minutes the first time and says so on standard error; a set
+/// `KUBEBUILDER_ASSETS` is taken as it is.
+pub async fn binaries(programs: &[Program]) -> Result<PathBuf> {
+    if let Some(folder) = variable(ASSETS) {
+        let folder = PathBuf::from(folder);
+        let Some(missing) = missing(&folder, programs).first().copied() else {
+            return Ok(folder);
+        };
+        bail!(
+            "{ASSETS} is set to {}, which has no {missing}: put one there, or unset {ASSETS} to have it built",
+            folder.display()
+        );
+    }
+    let recipe = Recipe::read(Path::new(MODULE))?;
+    let folder = cache_folder()?.join(recipe.folder_name());
+    if missing(&folder, programs).is_empty() {
+        return Ok(folder);
+    }
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the cache folder {}", folder.display()))?;
+    // Held until the end of this function; another test process may be building the same.
+    let _lock = lock(folder.join(".lock")).await?;
+    let missing = missing(&folder, programs);
+    if !missing.is_empty() {
+        recipe.check_go()?;
+    }
+    for program in missing {
+        recipe.build(program, &folder).await?;
+    }
+    Ok(folder)
+}
+
+fn missing(folder: &Path, programs: &[Program]) -> Vec<Program> {
+    let is_missing = |program: &&Program| !folder.join(program.file_name()).is_file();
+    programs.iter().filter(is_missing).copied().collect()
+}
+
+/// Waits for the lock file in a thread of its own: a build takes minutes.
+async fn lock(path: PathBuf) -> Result<File> {
+    let blocking = move || -> Result<File> {
+        let file = File::create(&path)?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        eprintln!("waiting for the control plane, which another test is building");
+        file.lock()?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(blocking)
+        .await?
+        .context("cannot lock the cache of the control plane")
+}
+
+/// `WEIR_CACHE`, `XDG_CACHE_HOME/weir` or `~/.cache/weir`: outside `target`, because
+/// a `cargo clean` must not cost minutes.
+fn cache_folder() -> Result<PathBuf> {
+    cache_folder_of(variable)
+}
+
+fn cache_folder_of(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    if let Some(folder) = variable("WEIR_CACHE") {
+        return std::path::absolute(folder).context("WEIR_CACHE is no path");
+    }
+    // The XDG base directory specification: a relative path is to be ignored.
+    let xdg = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    if let Some(folder) = xdg.filter(|folder| folder.is_absolute()) {
+        return Ok(folder.join("weir"));
+    }
+    let home = variable("HOME").context(
+        "there is no folder to keep the control plane in: set WEIR_CACHE (HOME is not set either)",
+    )?;
+    Ok(Path::new(&home).join(".cache/weir"))
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// How the programs are built, read from the Go module.
+struct Recipe {
+    module: PathBuf,
+    /// Kubernetes' version with its `v`.
+    kubernetes: String,
+    /// The oldest Go that will do, such as `1.25.0`.
+    go: String,
+    /// Of `go.mod` and `go.sum`.
+    digest: [u8; 32],
+}
+
+impl Recipe {
+    fn read(module: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let file = module.join(name);
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let (go_mod, go_sum) = (read("go.mod")?, read("go.sum")?);
+        let word_after = |prefix: &str| {
+            let mut lines = go_mod.lines().map(str::trim);
+            lines.find_map(|line| line.strip_prefix(prefix)?.split_whitespace().next())
+        };
+        let mut hash = Sha256::new();
+        hash.update(&go_mod);
+        hash.update(&go_sum);
+        Ok(Self {
+            module: module.to_owned(),
+            kubernetes: word_after("k8s.io/kubernetes v")
+                .map(|version| format!("v{version}"))
+                .context("go.mod of the control plane requires no k8s.io/kubernetes")?,
+            go: word_after("go ")
+                .context("go.mod of the control plane names no version of Go")?
+                .to_owned(),
+            digest: hash.finalize().into(),
+        })
+    }
+
+    fn folder_name(&self) -> String {
+        let mut name = format!(
+            "control-plane-{}-{}-{}-",
+            self.kubernetes,
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        );
+        name.extend(self.digest.iter().take(6).map(|byte| format!("{byte:02x}")));
+        name
+    }
+
+    /// Kubernetes reports the version that the linker wrote into it.
+    fn linker_flags(&self) -> String {
+        let mut numbers = self.kubernetes.trim_start_matches('v').split('.');
+        let mut number = || numbers.next().unwrap_or_default();
+        let (major, minor) = (number(), number());
+        let package = "k8s.io/component-base/version";
+        format!(
+            "-s -w -X {package}.gitVersion={} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}",
+            self.kubernetes
+        )
+    }
+
+    fn check_go(&self) -> Result<()> {
+        let needed = format!(
+            "the tests run against a real Kubernetes control plane, which is built with Go {} or newer: \
+             install it from https://go.dev/dl, or set {ASSETS} to a folder with etcd and kube-apiserver, \
+             or WEIR_E2E_KUBECONFIG to the kubeconfig of a cluster to test in",
+            self.go
+        );
+        let output = Command::new("go")
+            .args(["env", "GOVERSION"])
+            .current_dir(&self.module)
+            .env("GOWORK", "off")
+            .output()
+            .with_context(|| format!("cannot run go; {needed}"))?;
+        let version = String::from_utf8_lossy(&output.stdout);
+        let version = version.trim();
+        ensure!(
+            output.status.success(),
+            "`go env GOVERSION` failed: {}; {needed}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        ensure!(
+            is_at_least(version, &self.go),
+            "{version} is too old; {needed}"
+        );
+        Ok(())
+    }
+
+    /// Builds `program` aside and moves it into `folder` when it is whole.
+    async fn build(&self, program: Program, folder: &Path) -> Result<()> {
+        eprintln!(
+            "building {program} {}into {} (only once; the whole control plane takes some minutes)",
+            if program == Program::Etcd {
+                ""
+            } else {
+                "of Kubernetes "
+            },
+            folder.display()
+        );
+        let started = Instant::now();
+        // The lock is ours, so whatever lies there was left by a build that was killed.
+        let aside = folder.join(".building");
+        let _ = fs::remove_dir_all(&aside);
+        fs::create_dir(&aside)?;
+        let file = aside.join(program.file_name());
+        let mut args: Vec<OsString> = vec!["build".into(), "-C".into(), self.module.clone().into()];
+        args.extend(["-mod=readonly", "-trimpath", "-buildvcs=false"].map(OsString::from));
+        args.extend(["-ldflags".into(), self.linker_flags().into()]);
+        args.extend(["-o".into(), file.clone().into(), program.package().into()]);
+        let env = [("CGO_ENABLED", "0"), ("GOWORK", "off")];
+        let go = Child::spawn("go build", "go", args, env, aside.join("log"))?;
+        let status = go.wait().await;
+        ensure!(
+            status.success(),
+            "building {program} failed ({status}); the end of what `go build {}` said:\n{}",
+            program.package(),
+            go.log_tail(20)
+        );
+        fs::rename(&file, folder.join(program.file_name()))
+            .with_context(|| format!("cannot put {program} into {}", folder.display()))?;
+        let _ = fs::remove_dir_all(&aside);
+        eprintln!("built {program} in {} s", started.elapsed().as_secs());
+        Ok(())
+    }
+}
+
+/// Compares Go versions such as `go1.26.8`, `1.25` and `go1.27rc1`.
+fn is_at_least(version: &str, needed: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> {
+        let version = version.trim_start_matches("go").split([' ', '-']).next();
+        let parts = version.unwrap_or_default().split('.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit());
+            part.get(..digits.unwrap_or(part.len()))
+                .and_then(|digits| digits.parse().ok())
+                .unwrap_or(0)
+        });
+        parts.chain([0, 0]).take(3).collect()
+    };
+    numbers(version) >= numbers(needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_pins_a_kubernetes_and_a_go() {
+        let recipe = Recipe::read(Path::new(MODULE)).unwrap();
+        let minor = recipe.kubernetes.split('.').nth(1).unwrap();
+        let flags = recipe.linker_flags();
+        assert!(
+            flags.contains(&format!("gitVersion={}", recipe.kubernetes)),
+            "{flags}"
+        );
+        assert!(flags.ends_with(&format!("gitMinor={minor}")), "{flags}");
+        assert!(
+            is_at_least(&recipe.go, "1.24"),
+            "tool directives came with Go 1.24"
+        );
+    }
+
+    #[test]
+    fn another_checksum_is_another_folder() {
+        let module = tempfile::tempdir().unwrap();
+        let go_mod = "go 1.25.0\nrequire (\n\tk8s.io/kubernetes v1.35.4\n)\n";
+        fs::write(module.path().join("go.mod"), go_mod).unwrap();
+        let name_with = |go_sum: &str| {
+            fs::write(module.path().join("go.sum"), go_sum).unwrap();
+            Recipe::read(module.path()).unwrap().folder_name()
+        };
+        assert!(name_with("a").starts_with("control-plane-v1.35.4-"));
+        assert_eq!(name_with("a"), name_with("a"));
+        assert_ne!(name_with("a"), name_with("b"));
+    }
+
+    #[test]
+    fn versions_of_go_are_compared_as_numbers() {
+        assert!(is_at_least("go1.26.8", "1.25.0"));
+        assert!(is_at_least("go1.25.0", "1.25.0"));
+        assert!(is_at_least("go1.27rc1", "1.25.0"));
+        assert!(is_at_least("go1.25.3 X:nocoverageredesign", "1.25.0"));
+        assert!(!is_at_least("go1.24.9", "1.25.0"));
+        assert!(!is_at_least("go1.9", "1.25.0"));
+        assert!(!is_at_least("", "1.25.0"));
+    }
+
+    #[test]
+    fn the_cache_stands_outside_the_build_folder() {
+        let with = |set: &[(&str, &str)]| {
+            cache_folder_of(|name| {
+                let found = set.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| OsString::from(value))
+            })
+        };
+        let all = [
+            ("WEIR_CACHE", "/a"),
+            ("XDG_CACHE_HOME", "/b"),
+            ("HOME", "/c"),
+        ];
+        assert_eq!(with(&all).unwrap(), Path::new("/a"));
+        assert_eq!(with(&all[1..]).unwrap(), Path::new("/b/weir"));
+        assert_eq!(with(&all[2..]).unwrap(), Path::new("/c/.cache/weir"));
+        let relative = [("XDG_CACHE_HOME", "b"), ("HOME", "/c")];
+        assert_eq!(with(&relative).unwrap(), Path::new("/c/.cache/weir"));
+        assert!(with(&[]).unwrap_err().to_string().contains("WEIR_CACHE"));
+    }
+}
