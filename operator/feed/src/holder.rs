@@ -1,1 +1,13 @@
 //! The sidecar's end of the feed: what it holds, what it answers, when it says `released`.
+
+pub mod accepted;
+pub mod answer;
+pub mod evidence;
+pub mod journal;
+pub mod link;
+pub mod rows;
+pub mod step;
+pub mod watch;
+
+#[cfg(test)]
+mod rules;

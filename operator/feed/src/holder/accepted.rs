@@ -1,0 +1,295 @@
+//! Last good documents: one that the streamer refuses must not freeze all others.
+//!
+//! A streamer refuses a whole answer for one stream in it, and names the stream by its place, counted from 0 or from 1.
+//! What it names is served as last accepted. Where several may be at fault, all of them are, and once an answer is
+//! accepted again they are tried out in ever smaller parts, so that the innocent come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::frames::{ConfigStatus, Up};
+use crate::holder::answer::{Item, Request};
+use crate::holder::rows::Judged;
+use crate::holder::step::{Effect, Holder};
+use crate::holder::watch::External;
+
+/// How many answers between two polls are remembered.
+const MAX_ANSWERS: usize = 64;
+
+/// Name and hash of each document of an answer, in its order.
+type Given = Vec<(String, String)>;
+
+/// The last answers, and what may be wrong with them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Answers {
+    /// Given since the last plain poll: the streamer may not have read them yet.
+    fresh: Vec<Given>,
+    /// When that poll was.
+    fresh_since: u64,
+    /// Given before it: the streamer has read them.
+    settled: Vec<Given>,
+    /// Where this streamer begins to count, once it is known.
+    base: Option<usize>,
+    /// Suspects on trial, with the hashes of their documents.
+    trial: BTreeMap<String, String>,
+    /// How many suspects are tried at once.
+    width: usize,
+}
+
+impl Answers {
+    /// Remembers an answer.
+    pub fn given(&mut self, request: &Request, items: &[Item], now: u64) {
+        if *request == Request::All {
+            self.settled = std::mem::take(&mut self.fresh);
+            self.fresh_since = now;
+        }
+        let given: Given = items
+            .iter()
+            .map(|item| (item.name.clone(), item.hash.clone()))
+            .collect();
+        if !given.is_empty() && self.fresh.len() < MAX_ANSWERS && !self.fresh.contains(&given) {
+            self.fresh.push(given);
+        }
+    }
+
+    /// Earlier answers say nothing about `name` any more; the others keep their places.
+    fn unlist(&mut self, name: &str) {
+        let answers = self.settled.iter_mut().chain(&mut self.fresh);
+        for (_, hash) in answers.flatten().filter(|(given, _)| given == name) {
+            hash.clear();
+        }
+    }
+
+    /// The streamer was started anew: it has read none of them.
+    pub fn forget(&mut self) {
+        self.fresh.clear();
+        self.settled.clear();
+    }
+}
+
+impl Holder {
+    /// Whether an answer was given that holds a document which the streamer has not judged.
+    pub(super) fn awaits_judgement(&self) -> bool {
+        let answers = self.answers.settled.iter().chain(&self.answers.fresh);
+        answers.flatten().any(|given| self.is_unseen(given))
+    }
+
+    /// What the streamer, read from `begun` on, says of our answers.
+    pub(super) fn judge(&mut self, external: &External, begun: u64, out: &mut Vec<Effect>) {
+        self.watch.config = match external {
+            External::Untold => ConfigStatus::Unknown,
+            External::Loaded => ConfigStatus::Loaded,
+            External::Error { message, .. } => ConfigStatus::Error {
+                message: message.clone(),
+            },
+        };
+        let settled = begun > self.answers.fresh_since;
+        match external {
+            External::Loaded if settled => self.accept(out),
+            External::Error { message, index } => self.refuse(message, *index, settled, out),
+            External::Loaded | External::Untold => {}
+        }
+    }
+
+    /// Every document of the settled answers that is still current is accepted.
+    fn accept(&mut self, out: &mut Vec<Effect>) {
+        let accepted: BTreeSet<String> = self
+            .answers
+            .settled
+            .iter()
+            .flatten()
+            .filter(|given| self.is_unseen(given))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in accepted {
+            self.set_judged(&name, Judged::Accepted);
+            if self.answers.trial.remove(&name).is_some() {
+                self.say_judged(&name, out);
+            }
+        }
+        self.try_suspects();
+    }
+
+    /// Serves some of the documents again that were set back on suspicion alone.
+    fn try_suspects(&mut self) {
+        self.drop_stale_trials();
+        if !self.answers.trial.is_empty() {
+            return;
+        }
+        let suspects: Vec<(String, String)> = self
+            .rows
+            .all()
+            .iter()
+            .filter(|(_, row)| matches!(row.judged, Judged::Refused { certain: false, .. }))
+            .map(|(name, row)| (name.clone(), row.current.hash.clone()))
+            .collect();
+        if self.answers.width == 0 {
+            self.answers.width = (suspects.len() / 2).max(1);
+        }
+        let width = self.answers.width;
+        if suspects.is_empty() {
+            self.answers.width = 0;
+        }
+        for (name, hash) in suspects.into_iter().take(width) {
+            self.set_judged(&name, Judged::Unseen);
+            self.answers.unlist(&name);
+            self.answers.trial.insert(name, hash);
+        }
+    }
+
+    /// The streamer refuses an answer.
+    fn refuse(
+        &mut self,
+        message: &str,
+        index: Option<usize>,
+        settled: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.drop_stale_trials();
+        if index.is_some_and(|index| self.is_explained(index)) {
+            return;
+        }
+        let mut suspects = index.map_or_else(BTreeMap::new, |index| self.suspects(index));
+        if suspects.len() > 1 && suspects.keys().any(|name| self.on_trial(name)) {
+            suspects.retain(|name, _| self.answers.trial.contains_key(name));
+        }
+        if let (1, Some((name, base))) = (suspects.len(), suspects.first_key_value()) {
+            self.answers.base = Some(*base);
+            let name = name.clone();
+            self.set_back([name], message, true, out);
+        } else if !suspects.is_empty() {
+            self.set_back(suspects.into_keys(), message, false, out);
+        } else if !self.answers.trial.is_empty() {
+            self.trial_failed(message, out);
+        } else if settled {
+            // Nothing fits the place: whatever is new may be at fault.
+            self.answers.base = None;
+            let answers = self.answers.settled.iter().chain(&self.answers.fresh);
+            let unseen: BTreeSet<String> = answers
+                .flatten()
+                .filter(|given| self.is_unseen(given))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let certain = unseen.len() == 1;
+            self.set_back(unseen, message, certain, out);
+        }
+    }
+
+    /// One of the suspects on trial is at fault; if it is the only one, it is certain.
+    fn trial_failed(&mut self, message: &str, out: &mut Vec<Effect>) {
+        // An error that is older than the trial says nothing about it.
+        if !self.answers.trial.keys().any(|name| self.was_given(name)) {
+            return;
+        }
+        let tried: Vec<String> = self.answers.trial.keys().cloned().collect();
+        let certain = tried.len() == 1;
+        self.answers.width = (tried.len() / 2).max(1);
+        self.set_back(tried, message, certain, out);
+    }
+
+    /// Whether `name`'s current document was in one of the last answers.
+    fn was_given(&self, name: &str) -> bool {
+        let answers = self.answers.settled.iter().chain(&self.answers.fresh);
+        answers
+            .flatten()
+            .any(|given| given.0 == name && self.is_unseen(given))
+    }
+
+    fn set_back(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        message: &str,
+        certain: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        for name in names {
+            let message = message.to_owned();
+            self.set_judged(&name, Judged::Refused { message, certain });
+            self.answers.trial.remove(&name);
+            self.say_judged(&name, out);
+        }
+    }
+
+    /// The streams that `index` may mean, each with the base by which it does.
+    fn suspects(&self, index: usize) -> BTreeMap<String, usize> {
+        let at = |answers: &[Given]| {
+            let mut found = BTreeMap::new();
+            for (base, given) in self.places(answers, index) {
+                if self.is_unseen(given) {
+                    found.insert(given.0.clone(), base);
+                }
+            }
+            found
+        };
+        let settled = at(&self.answers.settled);
+        if settled.is_empty() {
+            at(&self.answers.fresh)
+        } else {
+            settled
+        }
+    }
+
+    /// Whether `index` may mean a document that is set back already: an error that is older than that.
+    fn is_explained(&self, index: usize) -> bool {
+        let answers = [&self.answers.settled, &self.answers.fresh];
+        answers.into_iter().any(|answers| {
+            self.places(answers, index).any(|(_, (name, hash))| {
+                self.rows.row(name).is_some_and(|row| {
+                    row.current.hash == *hash && matches!(row.judged, Judged::Refused { .. })
+                })
+            })
+        })
+    }
+
+    fn places<'a>(
+        &self,
+        answers: &'a [Given],
+        index: usize,
+    ) -> impl Iterator<Item = (usize, &'a (String, String))> {
+        let bases = self.answers.base.map_or(0..=1, |base| base..=base);
+        answers.iter().flat_map(move |given| {
+            bases.clone().filter_map(move |base| {
+                let place = index.checked_sub(base)?;
+                Some((base, given.get(place)?))
+            })
+        })
+    }
+
+    fn is_unseen(&self, (name, hash): &(String, String)) -> bool {
+        self.rows
+            .row(name)
+            .is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
+    }
+
+    fn on_trial(&self, name: &str) -> bool {
+        self.answers.trial.contains_key(name)
+    }
+
+    fn drop_stale_trials(&mut self) {
+        let rows = &self.rows;
+        self.answers.trial.retain(|name, hash| {
+            rows.row(name)
+                .is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
+        });
+    }
+
+    fn set_judged(&mut self, name: &str, judged: Judged) {
+        self.rows.judge(name, judged);
+        self.journal.touch([name.to_owned()]);
+    }
+
+    /// Tells the leader what became of a document that was refused.
+    pub(super) fn say_judged(&self, name: &str, out: &mut Vec<Effect>) {
+        let Some(row) = self.rows.row(name).filter(|_| self.is_welcome()) else {
+            return;
+        };
+        let message = match &row.judged {
+            Judged::Refused { message, .. } => Some(message.clone()),
+            Judged::Unseen | Judged::Accepted => None,
+        };
+        out.push(Effect::Send(Up::Rejected {
+            name: name.to_owned(),
+            hash: row.current.hash.clone(),
+            message,
+        }));
+    }
+}

@@ -1,0 +1,145 @@
+//! What each request of the streamer gets.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::holder::step::Holder;
+use crate::time::Now;
+
+/// What the streamer asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// Plain `/streams`: its static streams.
+    All,
+    /// `/streams?name=`: what these names are to it.
+    Named(BTreeSet<String>),
+}
+
+/// One stream of an answer. Holds credentials: `Debug` shows name and hash alone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Item {
+    pub name: String,
+    /// Hash of the document that is served, which may be an older one than the row's.
+    pub hash: String,
+    pub document: Arc<str>,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Item({} hash {})", self.name, self.hash)
+    }
+}
+
+/// Why the streamer is told "I don't know", and so keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum NotYet {
+    /// No leader has filled the replica yet.
+    NeverSynced,
+    /// Just started: a leader may know better than the replica.
+    NoMarkYet,
+    /// A stream that is this streamer's, or may be, cannot be given now.
+    Held(String),
+    /// Another instance has this Streamer's name.
+    Superseded,
+}
+
+impl std::fmt::Display for NotYet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NeverSynced => write!(f, "no operator has filled this replica yet"),
+            Self::NoMarkYet => write!(f, "just started, and no operator has been heard yet"),
+            Self::Held(name) => write!(f, "stream {name} is held back by the operator for now"),
+            Self::Superseded => write!(f, "another instance serves this streamer now"),
+        }
+    }
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// `200`: these streams, ordered by media name, and no others.
+    Streams(Vec<Item>),
+    /// `503`: keep what you have.
+    NotYet(NotYet),
+}
+
+impl Answer {
+    /// The body of a `200`; the same bytes while nothing changes.
+    pub fn body(items: &[Item]) -> String {
+        let length: usize = items.iter().map(|item| item.document.len() + 1).sum();
+        let mut body = String::with_capacity(length + 16);
+        body.push_str("{\"streams\":[");
+        for (position, item) in items.iter().enumerate() {
+            if position > 0 {
+                body.push(',');
+            }
+            body.push_str(&item.document);
+        }
+        body.push_str("]}");
+        body
+    }
+}
+
+impl Holder {
+    /// What `request` gets now. Changes nothing: that it was asked is an input of its own.
+    pub fn answer(&self, request: &Request, now: Now) -> Answer {
+        if let Some(reason) = self.not_yet(now) {
+            return Answer::NotYet(reason);
+        }
+        let held_back = |name: &&String| self.rows.row(name).is_none();
+        let held = match request {
+            Request::All => self
+                .rows
+                .holds()
+                .keys()
+                .filter(held_back)
+                .find(|name| self.would_be_stopped(name)),
+            Request::Named(names) => self
+                .rows
+                .holds()
+                .keys()
+                .filter(held_back)
+                .find(|name| names.contains(*name)),
+        };
+        if let Some(name) = held {
+            return Answer::NotYet(NotYet::Held(name.clone()));
+        }
+        Answer::Streams(self.items(request))
+    }
+
+    /// **503 until synced**: it never says "no streams" when it means "I don't know".
+    pub fn not_yet(&self, now: Now) -> Option<NotYet> {
+        if self.superseded {
+            return Some(NotYet::Superseded);
+        }
+        if !self.meta.synced {
+            return Some(NotYet::NeverSynced);
+        }
+        let patience = self.periods().first_mark();
+        let waiting = now.mono < self.started.saturating_add(patience);
+        (!self.marked && waiting).then_some(NotYet::NoMarkYet)
+    }
+
+    /// Whether leaving a held name out of the plain answer could stop it: a streamer that asks by name would ask first.
+    fn would_be_stopped(&self, name: &str) -> bool {
+        !self.watch.asks_by_name && self.runs().is_none_or(|runs| runs.contains_key(name))
+    }
+
+    fn items(&self, request: &Request) -> Vec<Item> {
+        let wanted = |name: &String, is_static: bool| match request {
+            Request::All => is_static,
+            Request::Named(names) => names.contains(name),
+        };
+        let rows = self.rows.all().iter();
+        rows.filter(|(name, row)| wanted(name, row.is_static))
+            .filter_map(|(name, row)| {
+                let document = row.served()?;
+                Some(Item {
+                    name: name.clone(),
+                    hash: document.hash.clone(),
+                    document: document.text.clone(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,158 @@
+//! **Evidence**: when the streamer is known to have let go of a stream.
+
+use crate::frames::{ApiState, Up};
+use crate::holder::answer::{Item, Request};
+use crate::holder::step::{Effect, Holder};
+use crate::holder::watch::Reading;
+use crate::time::Now;
+
+/// Plain polls that prove something of a streamer that never asks by name: the first answer that left a stream out,
+/// and two more.
+pub const POLLS: u8 = 3;
+
+/// How far the proof has come. A `503` in between, or a restart of the streamer, begins it again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Proof {
+    Nothing,
+    /// With an API: `streamer`, known to run before, was answered at `at` without the stream.
+    Answered {
+        at: u64,
+        streamer: String,
+    },
+    /// Without one: plain answers that left it out, and whether an answer to its own name did.
+    LeftOut {
+        polls: u8,
+        named: bool,
+    },
+    /// It has let go.
+    Done,
+}
+
+/// A stream that was deleted and that the streamer may still run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pending {
+    /// Epoch of the delete that `released` answers; `None` once its connection ended.
+    pub asked: Option<u64>,
+    /// The write that puts the deletion on disk.
+    pub write: u64,
+    pub proof: Proof,
+}
+
+impl Holder {
+    /// A delete was applied; `write` puts it on disk.
+    pub(super) fn release(&mut self, name: String, epoch: u64, write: u64, now: Now) {
+        let proof = if self.is_clear_of(&name, now) {
+            Proof::Done
+        } else {
+            Proof::Nothing
+        };
+        let pending = Pending {
+            asked: Some(epoch),
+            write,
+            proof,
+        };
+        self.pending.insert(name, pending);
+    }
+
+    /// Whether the streamer is known not to run `name`, and was never given it since that is known.
+    fn is_clear_of(&self, name: &str, now: Now) -> bool {
+        let heard = if self.settings.api {
+            self.watch.api == ApiState::Up
+        } else {
+            let alive = self.periods().alive;
+            let last = self.watch.last_request;
+            last.is_some_and(|last| now.mono <= last.saturating_add(alive))
+        };
+        let runs_it = self.runs().is_none_or(|runs| runs.contains_key(name));
+        heard && !runs_it && !self.watch.served.contains(name)
+    }
+
+    /// The streamer was answered with `items`.
+    pub(super) fn prove_by_answer(&mut self, request: &Request, items: &[Item], now: Now) {
+        let asks_by_name = self.watch.asks_by_name;
+        for (name, pending) in &mut self.pending {
+            let about_it = match request {
+                Request::All => true,
+                Request::Named(names) => names.contains(name),
+            };
+            if !about_it || items.iter().any(|item| item.name == *name) {
+                continue;
+            }
+            if self.settings.api {
+                let streamer = match (&self.watch.id, self.watch.api) {
+                    (Some(id), ApiState::Up) => id.clone(),
+                    _ => continue,
+                };
+                if pending.proof == Proof::Nothing {
+                    pending.proof = Proof::Answered {
+                        at: now.mono,
+                        streamer,
+                    };
+                }
+            } else {
+                pending.proof = left_out(&pending.proof, request, asks_by_name);
+            }
+        }
+    }
+
+    /// The streamer was told "I don't know": what it fetched before proves nothing any more.
+    pub(super) fn prove_nothing(&mut self) {
+        for pending in self.pending.values_mut() {
+            if pending.proof != Proof::Done {
+                pending.proof = Proof::Nothing;
+            }
+        }
+    }
+
+    /// The streamer's API was read, beginning at `begun`.
+    pub(super) fn prove_by_reading(&mut self, reading: &Reading, begun: u64) {
+        for (name, pending) in &mut self.pending {
+            let listed = reading.runs.contains_key(name);
+            pending.proof = match &pending.proof {
+                Proof::Answered { streamer, .. } if *streamer != reading.id => Proof::Nothing,
+                Proof::Answered { at, .. } if begun > *at && !listed => Proof::Done,
+                Proof::Done if listed => Proof::Nothing,
+                proof => proof.clone(),
+            };
+        }
+    }
+
+    /// **Released** names the epoch of the delete; it is said once per delete, after the deletion is on disk.
+    pub(super) fn say_released(&mut self, out: &mut Vec<Effect>) {
+        let done = |pending: &super::evidence::Pending| {
+            pending.proof == Proof::Done && self.journal.is_written(pending.write)
+        };
+        let names: Vec<String> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| done(pending))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let Some(pending) = self.pending.remove(&name) else {
+                continue;
+            };
+            self.runs_changed |= self.watch.served.remove(&name);
+            if let Some(epoch) = pending.asked {
+                out.push(Effect::Send(Up::Released { name, epoch }));
+            }
+        }
+    }
+}
+
+/// The next step of a proof without an API, after an answer that left the stream out.
+fn left_out(proof: &Proof, request: &Request, asks_by_name: bool) -> Proof {
+    let (polls, named) = match proof {
+        Proof::Done => return Proof::Done,
+        Proof::LeftOut { polls, named } => (*polls, *named),
+        Proof::Nothing | Proof::Answered { .. } => (0, false),
+    };
+    if matches!(request, Request::Named(_)) {
+        return Proof::LeftOut { polls, named: true };
+    }
+    let polls = (polls + 1).min(POLLS);
+    if named || (!asks_by_name && polls == POLLS) {
+        return Proof::Done;
+    }
+    Proof::LeftOut { polls, named }
+}

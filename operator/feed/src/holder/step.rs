@@ -1,0 +1,288 @@
+//! The sidecar's decisions as one function: `(state, input, now) -> effects`. No I/O, no clock, no chance.
+
+use std::collections::BTreeMap;
+
+use crate::frames::{About, ApiState, Down, Up};
+use crate::holder::accepted::Answers;
+use crate::holder::answer::{Answer, Request};
+use crate::holder::evidence::Pending;
+use crate::holder::journal::{Changes, Journal, Meta};
+use crate::holder::link::{Session, Why};
+use crate::holder::rows::Rows;
+use crate::holder::watch::{Reading, Watch};
+use crate::periods::Periods;
+use crate::time::Now;
+
+/// Who this sidecar is; never changes while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Version of the program, for people.
+    pub program: String,
+    pub namespace: String,
+    pub streamer: String,
+    pub instance: String,
+    pub about: About,
+    /// The streamer's own API can be asked.
+    pub api: bool,
+}
+
+/// What happens to a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A connection is being made: what is sent from now on goes out on it.
+    Connected,
+    /// The connection ended, or could not be made.
+    Disconnected,
+    Frame(Down),
+    /// The streamer asks; [`Effect::Answer`] with the same number answers it.
+    Asked {
+        number: u64,
+        request: Request,
+        /// `host`, where it sends one.
+        host: Option<String>,
+    },
+    /// The reading that [`Effect::ReadApi`] began has ended.
+    ApiRead(Result<Reading, String>),
+    /// The write that [`Effect::Persist`] began has ended.
+    Persisted(Result<(), String>),
+    /// Time has passed; comes several times a `ping`.
+    Tick,
+    /// The process is told to end.
+    Shutdown,
+}
+
+/// What is to be done about it, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Effect {
+    Send(Up),
+    /// Leave the connection; no [`Input::Disconnected`] need follow.
+    Drop(Why),
+    /// Read the streamer's API; one reading is under way at a time.
+    ReadApi,
+    /// Write the replica, in one transaction; one write is under way at a time.
+    Persist(Changes),
+    Answer {
+        number: u64,
+        answer: Answer,
+    },
+    /// Superseded: the process has nothing more to do.
+    Exit,
+}
+
+/// What a replica kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Stored {
+    pub rows: Rows,
+    pub meta: Meta,
+}
+
+/// The sidecar's whole state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    pub(super) settings: Settings,
+    pub(super) rows: Rows,
+    pub(super) meta: Meta,
+    pub(super) journal: Journal,
+    pub(super) watch: Watch,
+    pub(super) answers: Answers,
+    /// Deleted streams of which the streamer may not have let go.
+    pub(super) pending: BTreeMap<String, Pending>,
+    pub(super) session: Option<Session>,
+    pub(super) started: u64,
+    /// A mark was applied since the start.
+    pub(super) marked: bool,
+    /// When a leader was last heard.
+    pub(super) heard: Option<u64>,
+    pub(super) superseded: bool,
+    pub(super) runs_changed: bool,
+}
+
+impl Holder {
+    /// A sidecar that starts now, with what its replica kept.
+    pub fn new(settings: Settings, stored: Stored, now: Now) -> Self {
+        let watch = Watch {
+            api: if settings.api {
+                ApiState::Down
+            } else {
+                ApiState::Absent
+            },
+            ..Watch::default()
+        };
+        Self {
+            settings,
+            rows: stored.rows,
+            meta: stored.meta,
+            journal: Journal::default(),
+            watch,
+            answers: Answers::default(),
+            pending: BTreeMap::new(),
+            session: None,
+            started: now.mono,
+            marked: false,
+            heard: None,
+            superseded: false,
+            runs_changed: false,
+        }
+    }
+
+    /// Takes one input in.
+    pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match input {
+            Input::Connected => self.greet(now, &mut out),
+            Input::Disconnected => self.part(),
+            Input::Frame(frame) => self.hear(frame, now, &mut out),
+            Input::Asked {
+                number,
+                request,
+                host,
+            } => self.asked(number, &request, host, now, &mut out),
+            Input::ApiRead(result) => self.api_read(result, now, &mut out),
+            Input::Persisted(result) => self.persisted(result, now, &mut out),
+            Input::Tick => {
+                self.mind_link(now, &mut out);
+                self.mind_api(now, &mut out);
+            }
+            Input::Shutdown => {
+                if self.session.is_some() {
+                    out.push(Effect::Send(Up::Goodbye {}));
+                    self.leave(Why::Shutdown, &mut out);
+                }
+            }
+        }
+        self.follow_up(now, &mut out);
+        out
+    }
+
+    /// The periods of the last welcome.
+    pub fn periods(&self) -> Periods {
+        self.meta.periods.unwrap_or_default()
+    }
+
+    /// Milliseconds since a leader was last heard, over restarts too; `None` if there never was one.
+    pub fn age(&self, now: Now) -> Option<u64> {
+        match self.heard {
+            Some(heard) => Some(now.mono.saturating_sub(heard)),
+            None => Some(now.wall.saturating_sub(self.meta.heard?)),
+        }
+    }
+
+    /// Rows, holds and stopped epochs.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Terms, revision, and whether the replica was ever complete.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What is known of the streamer.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Why the replica cannot be written, if so.
+    pub fn replica_error(&self) -> Option<&str> {
+        self.journal.error()
+    }
+
+    /// A leader has welcomed this sidecar, and the connection stands.
+    pub fn is_connected(&self) -> bool {
+        self.is_welcome()
+    }
+
+    /// Milliseconds since the streamer last asked.
+    pub(super) fn polled(&self, now: Now) -> Option<u64> {
+        let last = self.watch.last_request?;
+        Some(now.mono.saturating_sub(last))
+    }
+
+    fn asked(
+        &mut self,
+        number: u64,
+        request: &Request,
+        host: Option<String>,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        self.watch.asked(request, now.mono);
+        if let Some(host) = host {
+            let ours = host == self.settings.about.hostname;
+            self.watch.foreign_host = Some(host).filter(|_| !ours);
+        }
+        let answer = self.answer(request, now);
+        match &answer {
+            Answer::Streams(items) => {
+                self.runs_changed |= self.watch.answered(request, items);
+                self.answers.given(request, items, now.mono);
+                self.prove_by_answer(request, items, now);
+            }
+            Answer::NotYet(_) => {
+                self.watch.refused();
+                self.prove_nothing();
+            }
+        }
+        out.push(Effect::Answer { number, answer });
+    }
+
+    fn api_read(&mut self, result: Result<Reading, String>, now: Now, out: &mut Vec<Effect>) {
+        let begun = self.watch.reading.take().unwrap_or(now.mono);
+        let reading = match result {
+            Ok(reading) => reading,
+            // Unknown is not evidence: what was known stands, and nothing is concluded.
+            Err(_) => {
+                self.watch.api = ApiState::Down;
+                return;
+            }
+        };
+        self.watch.api = ApiState::Up;
+        if self.watch.id.as_ref() != Some(&reading.id) {
+            self.answers.forget();
+        }
+        self.prove_by_reading(&reading, begun);
+        self.judge(&reading.external, begun, out);
+        self.watch.id = Some(reading.id);
+        self.watch.load = reading.load;
+        if self.watch.runs.as_ref() != Some(&reading.runs) {
+            self.watch.runs = Some(reading.runs);
+            self.runs_changed = true;
+        }
+    }
+
+    fn persisted(&mut self, result: Result<(), String>, now: Now, out: &mut Vec<Effect>) {
+        let before = self.journal.error().map(str::to_owned);
+        let retry_at = now.mono.saturating_add(self.periods().silence);
+        self.journal.ended(result, retry_at);
+        if self.journal.error() != before.as_deref() {
+            self.say_alive(now, out);
+        }
+    }
+
+    /// Begins a reading when one is due: every `poll`, and sooner while an answer is waited for.
+    fn mind_api(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !self.settings.api || self.watch.reading.is_some() {
+            return;
+        }
+        let poll = self.periods().poll;
+        let eager = !self.pending.is_empty() || self.awaits_judgement();
+        let wait = if eager { poll / 5 } else { poll };
+        let due = |last: u64| now.mono >= last.saturating_add(wait);
+        if self.watch.last_reading.is_none_or(due) {
+            self.watch.reading = Some(now.mono);
+            self.watch.last_reading = Some(now.mono);
+            out.push(Effect::ReadApi);
+        }
+    }
+
+    /// What any input may have made possible.
+    fn follow_up(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.carry_out(now, out);
+        self.say_applied(out);
+        self.say_released(out);
+        self.say_runs(out);
+        if let Some(changes) = self.journal.next(&self.rows, &self.meta, now.mono) {
+            out.push(Effect::Persist(changes));
+        }
+    }
+}
