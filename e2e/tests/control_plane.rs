@@ -234,11 +234,12 @@ async fn the_controller_manager_deletes_what_lost_its_owner_and_whole_namespaces
     }));
     let params = PostParams::default();
     let owned = maps.create(&params, &owned.unwrap()).await.unwrap();
+    let owned_uid = owned.uid().unwrap();
 
     let within = Duration::from_mins(1);
     let delete = DeleteParams::default();
     maps.delete("owner", &delete).await.unwrap();
-    let gone = await_condition(maps, "owned", is_deleted(&owned.uid().unwrap()));
+    let gone = await_condition(maps, "owned", is_deleted(&owned_uid));
     tokio::time::timeout(within, gone).await.unwrap().unwrap();
 
     let namespaces = Api::<Namespace>::all(client);
