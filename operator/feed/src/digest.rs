@@ -15,12 +15,10 @@ pub fn document_hash(parts: &[&str]) -> String {
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The slice that holds a stream's record: `0`–`15`, the first digit of its media name's SHA-256.
@@ -76,9 +74,6 @@ mod tests {
     #[test]
     fn slices_are_the_first_hexadecimal_digit_of_the_names_hash() {
         // printf %s mylive/bunny | sha256sum
-        assert_eq!(
-            format!("{:x}", slice_of("mylive/bunny")),
-            hex(&Sha256::digest("mylive/bunny"))[..1]
-        );
+        assert_eq!(format!("{:x}", slice_of("mylive/bunny")), hex(&Sha256::digest("mylive/bunny"))[..1]);
     }
 }

@@ -177,12 +177,7 @@ pub enum Up {
 pub enum Down {
     /// The hello is accepted.
     #[serde(rename_all = "camelCase")]
-    Welcome {
-        version: u32,
-        term: u64,
-        seal: Seal,
-        periods: Periods,
-    },
+    Welcome { version: u32, term: u64, seal: Seal, periods: Periods },
     /// Every `ping`.
     #[serde(rename_all = "camelCase")]
     Ping {
@@ -233,21 +228,12 @@ pub struct Put {
 
 impl std::fmt::Debug for Put {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Put({} epoch {} hash {})",
-            self.name, self.epoch, self.hash
-        )
+        write!(f, "Put({} epoch {} hash {})", self.name, self.epoch, self.hash)
     }
 }
 
 /// What goes into the digest for one name of a replica: its row, its hold, or both.
-pub fn digest_entry(
-    set: &mut crate::digest::SetDigest,
-    name: &str,
-    row: Option<(u64, &str)>,
-    hold: Option<u64>,
-) {
+pub fn digest_entry(set: &mut crate::digest::SetDigest, name: &str, row: Option<(u64, &str)>, hold: Option<u64>) {
     if let Some((epoch, hash)) = row {
         set.toggle(&["row", name, &epoch.to_string(), hash]);
     }

@@ -38,42 +38,18 @@ impl std::fmt::Debug for KeyRing {
 impl KeyRing {
     /// A ring of keys by name; a name must not contain a colon, a key must have at least 32 bytes.
     pub fn new(keys: BTreeMap<String, Vec<u8>>) -> Option<Self> {
-        let sound = !keys.is_empty()
-            && keys
-                .iter()
-                .all(|(name, key)| !name.contains(':') && key.len() >= 32);
+        let sound = !keys.is_empty() && keys.iter().all(|(name, key)| !name.contains(':') && key.len() >= 32);
         sound.then_some(Self(keys))
     }
 
     /// Seals that `streamer` was given `name` under `epoch`.
     pub fn grant(&self, streamer: &StreamerId, name: &str, epoch: u64) -> Seal {
-        self.seal(&[
-            "grant",
-            &streamer.namespace,
-            name,
-            &streamer.name,
-            &epoch.to_string(),
-        ])
+        self.seal(&["grant", &streamer.namespace, name, &streamer.name, &epoch.to_string()])
     }
 
     /// Whether [`KeyRing::grant`] made this seal.
-    pub fn verify_grant(
-        &self,
-        seal: &Seal,
-        streamer: &StreamerId,
-        name: &str,
-        epoch: u64,
-    ) -> Verdict {
-        self.verify(
-            seal,
-            &[
-                "grant",
-                &streamer.namespace,
-                name,
-                &streamer.name,
-                &epoch.to_string(),
-            ],
-        )
+    pub fn verify_grant(&self, seal: &Seal, streamer: &StreamerId, name: &str, epoch: u64) -> Verdict {
+        self.verify(seal, &["grant", &streamer.namespace, name, &streamer.name, &epoch.to_string()])
     }
 
     /// Seals that a leader had `term`.
@@ -87,10 +63,9 @@ impl KeyRing {
     }
 
     fn seal(&self, parts: &[&str]) -> Seal {
-        self.0.last_key_value().map_or_else(
-            || Seal(String::new()),
-            |(name, key)| Seal(format!("{name}:{}", hex(&mac(key, parts)))),
-        )
+        self.0
+            .last_key_value()
+            .map_or_else(|| Seal(String::new()), |(name, key)| Seal(format!("{name}:{}", hex(&mac(key, parts)))))
     }
 
     fn verify(&self, seal: &Seal, parts: &[&str]) -> Verdict {
@@ -101,10 +76,7 @@ impl KeyRing {
         let Some(key) = self.0.get(name) else {
             return Verdict::UnknownKey;
         };
-        let ours: bool = hex(&mac(key, parts))
-            .as_bytes()
-            .ct_eq(code.as_bytes())
-            .into();
+        let ours: bool = hex(&mac(key, parts)).as_bytes().ct_eq(code.as_bytes()).into();
         if ours { Verdict::Ours } else { Verdict::Forged }
     }
 }
@@ -130,41 +102,23 @@ mod tests {
     }
 
     fn streamer(name: &str) -> StreamerId {
-        StreamerId {
-            namespace: "media".into(),
-            name: name.into(),
-        }
+        StreamerId { namespace: "media".into(), name: name.into() }
     }
 
     #[test]
     fn a_grant_fits_one_streamer_one_stream_and_one_epoch() {
         let ring = ring("k1", 7);
         let seal = ring.grant(&streamer("s1"), "bunny", 5);
-        assert_eq!(
-            ring.verify_grant(&seal, &streamer("s1"), "bunny", 5),
-            Verdict::Ours
-        );
-        assert_eq!(
-            ring.verify_grant(&seal, &streamer("s2"), "bunny", 5),
-            Verdict::Forged
-        );
-        assert_eq!(
-            ring.verify_grant(&seal, &streamer("s1"), "bunny", 6),
-            Verdict::Forged
-        );
+        assert_eq!(ring.verify_grant(&seal, &streamer("s1"), "bunny", 5), Verdict::Ours);
+        assert_eq!(ring.verify_grant(&seal, &streamer("s2"), "bunny", 5), Verdict::Forged);
+        assert_eq!(ring.verify_grant(&seal, &streamer("s1"), "bunny", 6), Verdict::Forged);
     }
 
     #[test]
     fn a_grant_under_an_unknown_key_is_told_from_a_forged_one() {
         let seal = ring("k1", 7).grant(&streamer("s1"), "bunny", 5);
-        assert_eq!(
-            ring("k2", 7).verify_grant(&seal, &streamer("s1"), "bunny", 5),
-            Verdict::UnknownKey
-        );
-        assert_eq!(
-            ring("k1", 8).verify_grant(&seal, &streamer("s1"), "bunny", 5),
-            Verdict::Forged
-        );
+        assert_eq!(ring("k2", 7).verify_grant(&seal, &streamer("s1"), "bunny", 5), Verdict::UnknownKey);
+        assert_eq!(ring("k1", 8).verify_grant(&seal, &streamer("s1"), "bunny", 5), Verdict::Forged);
     }
 
     #[test]

@@ -1,4 +1,151 @@
 //! The operator's end of the feed: when it may plan, what it may tell whom, and who may be running what.
+//!
+//! A pure state machine: [`Leader::step`] takes an input and the time, and returns what is to be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::grant::KeyRing;
+use crate::periods::Periods;
+use crate::record::{Record, StreamId, StreamerId};
+use crate::time::Now;
 
 pub mod known;
+mod may_run;
+mod pump;
+pub mod session;
+mod settle;
+mod slice;
 pub mod step;
+mod take;
+#[cfg(test)]
+mod tests;
+pub mod view;
+mod write;
+
+use session::{Newcomer, Session};
+use slice::SliceState;
+use step::{Conn, Op, SliceId, Want};
+
+/// Whether this process decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Somebody else does, or nobody.
+    Standby,
+    /// The Lease is ours; our term is being written into every slice.
+    Taking,
+    /// Every slice has our term: we plan, write and feed.
+    Leading,
+}
+
+/// Everything a leader knows. Times are those of [`Leader::observed`] unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Leader {
+    periods: Periods,
+    ring: KeyRing,
+    role: Role,
+    /// Until when the Lease allows us to speak; monotonic ms.
+    deadline: u64,
+    term: u64,
+    /// The highest term seen in Lease, slices and hellos.
+    highest_term: u64,
+    /// Where the leader's feed is, while it is not us.
+    hint: Option<String>,
+    /// For how long in all this process was not running, in ms.
+    stalled: u64,
+    /// The last step, monotonic ms.
+    last_step: u64,
+    /// When we began to lead.
+    led_since: u64,
+    settled: bool,
+    /// When the first Streamer was ready under this leader.
+    first_ready: Option<u64>,
+    /// Ask for the list of slices again at this time.
+    list_at: Option<u64>,
+    /// The last operation on the API, and the list that is under way.
+    ops: Op,
+    listing: Option<Op>,
+    /// The highest version that a list came with.
+    list_version: u64,
+    slices: BTreeMap<SliceId, SliceState>,
+    expected: Option<BTreeSet<StreamerId>>,
+    sessions: BTreeMap<StreamerId, Session>,
+    conns: BTreeMap<Conn, StreamerId>,
+    /// Sidecars that connected while the slices were being taken.
+    early: Vec<Newcomer>,
+    wants: Option<BTreeMap<StreamId, Want>>,
+    /// `released` as said for a record's epoch.
+    released: BTreeMap<StreamId, u64>,
+    releasing_since: BTreeMap<StreamId, u64>,
+    called_off: BTreeMap<StreamId, u64>,
+    /// By namespace: when records were released for want of a Stream.
+    removals: BTreeMap<String, Vec<u64>>,
+    /// By namespace: since when rows without record and Stream have been seen in numbers.
+    strays_since: BTreeMap<String, u64>,
+    /// From when on a write that is not urgent fits the budget.
+    budget_at: u64,
+}
+
+impl Leader {
+    /// A standby with nothing known.
+    pub fn new(periods: Periods) -> Self {
+        Self {
+            periods,
+            ring: KeyRing::default(),
+            role: Role::Standby,
+            deadline: 0,
+            term: 0,
+            highest_term: 0,
+            hint: None,
+            stalled: 0,
+            last_step: 0,
+            led_since: 0,
+            settled: false,
+            first_ready: None,
+            list_at: None,
+            ops: 0,
+            listing: None,
+            list_version: 0,
+            slices: BTreeMap::new(),
+            expected: None,
+            sessions: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            early: Vec::new(),
+            wants: None,
+            released: BTreeMap::new(),
+            releasing_since: BTreeMap::new(),
+            called_off: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            strays_since: BTreeMap::new(),
+            budget_at: 0,
+        }
+    }
+
+    /// The monotonic clock less the time for which this process stood still: its own freeze is nobody's silence.
+    fn observed(&self, now: Now) -> u64 {
+        now.mono.saturating_sub(self.stalled)
+    }
+
+    fn next_op(&mut self) -> Op {
+        self.ops += 1;
+        self.ops
+    }
+
+    /// The record of a stream, as last acknowledged.
+    fn record(&self, stream: &StreamId) -> Option<&Record> {
+        self.slices.get(&SliceId::of(stream))?.records.get(&stream.name)
+    }
+
+    fn want(&self, stream: &StreamId) -> Option<&Want> {
+        self.wants.as_ref()?.get(stream)
+    }
+
+    /// Every record, with its full name.
+    fn records(&self) -> impl Iterator<Item = (StreamId, &Record)> {
+        self.slices.iter().flat_map(|(id, slice)| {
+            slice
+                .records
+                .values()
+                .map(|record| (StreamId { namespace: id.namespace.clone(), name: record.name.clone() }, record))
+        })
+    }
+}

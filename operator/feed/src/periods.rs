@@ -24,15 +24,7 @@ pub struct Periods {
 
 impl Default for Periods {
     fn default() -> Self {
-        Self {
-            poll: 3_000,
-            ping: 1_000,
-            silence: 5_000,
-            alive: 9_000,
-            lease: 15_000,
-            period: 15_000,
-            release: 30_000,
-        }
+        Self { poll: 3_000, ping: 1_000, silence: 5_000, alive: 9_000, lease: 15_000, period: 15_000, release: 30_000 }
     }
 }
 
@@ -54,10 +46,7 @@ impl Periods {
                 self.silence + self.ping < self.period,
                 "period must be more than silence + ping, or a sidecar is called gone while it still listens to a frozen leader",
             ),
-            (
-                self.poll > 0 && self.alive >= self.poll * 3,
-                "alive must be at least three polls",
-            ),
+            (self.poll > 0 && self.alive >= self.poll * 3, "alive must be at least three polls"),
             (
                 self.lease >= self.ping * 3,
                 "lease must be at least three pings, or a leader loses it between two renewals",
@@ -100,17 +89,7 @@ mod tests {
 
     #[test]
     fn a_period_that_silence_outlasts_is_refused_with_its_reason() {
-        let error = Periods {
-            period: 5_000,
-            ..Periods::default()
-        }
-        .check()
-        .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("period must be more than silence + ping"),
-            "{error}"
-        );
+        let error = Periods { period: 5_000, ..Periods::default() }.check().unwrap_err();
+        assert!(error.to_string().contains("period must be more than silence + ping"), "{error}");
     }
 }

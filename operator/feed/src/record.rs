@@ -72,18 +72,11 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A stream that has no record gets one.
-    Place {
-        stream: String,
-        uid: String,
-        streamer: String,
-    },
+    Place { stream: String, uid: String, streamer: String },
     /// The holder is to let go: for `to`, or (deleted, disabled) for nobody.
     Release { to: Option<String> },
     /// The holder has let go, or is gone and becomes `previous`: the stream is `streamer`'s now.
-    Move {
-        streamer: String,
-        previous: Option<String>,
-    },
+    Move { streamer: String, previous: Option<String> },
     /// A release is called off: the holder keeps the stream.
     Keep,
     /// The holder has let go, or is gone, and nobody is to have the stream: no record any more.
@@ -93,14 +86,15 @@ pub enum Change {
     /// Another Stream object stands behind the media name now (deleted and made again).
     Rename { stream: String, uid: String },
     /// A grant above the record proves the record old: its holder is `streamer`.
-    Correct {
-        stream: String,
-        uid: String,
-        streamer: String,
-    },
+    Correct { stream: String, uid: String, streamer: String },
 }
 
 impl Record {
+    /// Every streamer that the record names: holder, destination, previous holder.
+    pub fn streamers(&self) -> impl Iterator<Item = String> {
+        [Some(&self.streamer), self.to.as_ref(), self.previous.as_ref()].into_iter().flatten().cloned()
+    }
+
     /// The record after `change` under `epoch`; `None` when it ends, or when there was none and the change needs one.
     pub fn apply(name: &str, old: Option<&Record>, change: &Change, epoch: u64) -> Option<Record> {
         let fresh = |stream: &String, uid: &String, streamer: &String| Record {
@@ -114,66 +108,29 @@ impl Record {
             previous: None,
         };
         match (change, old) {
-            (
-                Change::Place {
-                    stream,
-                    uid,
-                    streamer,
-                },
-                _,
-            ) => Some(fresh(stream, uid, streamer)),
-            (
-                Change::Correct {
-                    stream,
-                    uid,
-                    streamer,
-                },
-                old,
-            ) => {
+            (Change::Place { stream, uid, streamer }, _) => Some(fresh(stream, uid, streamer)),
+            (Change::Correct { stream, uid, streamer }, old) => {
                 // Whoever the old record named may be running the stream too, until it is proven clear.
-                let previous = old
-                    .map(|old| old.streamer.clone())
-                    .filter(|previous| previous != streamer);
-                Some(Record {
-                    previous,
-                    ..fresh(stream, uid, streamer)
-                })
+                let previous = old.map(|old| old.streamer.clone()).filter(|previous| previous != streamer);
+                Some(Record { previous, ..fresh(stream, uid, streamer) })
             }
             (Change::Remove, _) | (_, None) => None,
-            (Change::Release { to }, Some(old)) => Some(Record {
-                epoch,
-                phase: Phase::Releasing,
-                to: to.clone(),
-                ..old.clone()
-            }),
+            (Change::Release { to }, Some(old)) => {
+                Some(Record { epoch, phase: Phase::Releasing, to: to.clone(), ..old.clone() })
+            }
             (Change::Move { streamer, previous }, Some(old)) => Some(Record {
                 epoch,
                 streamer: streamer.clone(),
                 phase: Phase::Active,
                 to: None,
-                previous: previous
-                    .clone()
-                    .or_else(|| old.previous.clone())
-                    .filter(|previous| previous != streamer),
+                previous: previous.clone().or_else(|| old.previous.clone()).filter(|previous| previous != streamer),
                 ..old.clone()
             }),
-            (Change::Keep, Some(old)) => Some(Record {
-                epoch,
-                phase: Phase::Active,
-                to: None,
-                ..old.clone()
-            }),
-            (Change::Clear, Some(old)) => Some(Record {
-                epoch,
-                previous: None,
-                ..old.clone()
-            }),
-            (Change::Rename { stream, uid }, Some(old)) => Some(Record {
-                epoch,
-                stream: stream.clone(),
-                uid: uid.clone(),
-                ..old.clone()
-            }),
+            (Change::Keep, Some(old)) => Some(Record { epoch, phase: Phase::Active, to: None, ..old.clone() }),
+            (Change::Clear, Some(old)) => Some(Record { epoch, previous: None, ..old.clone() }),
+            (Change::Rename { stream, uid }, Some(old)) => {
+                Some(Record { epoch, stream: stream.clone(), uid: uid.clone(), ..old.clone() })
+            }
         }
     }
 }

@@ -1,0 +1,242 @@
+//! What each sidecar is told: for every name a target, and the frames that lead there, ended by a mark.
+
+use std::collections::BTreeSet;
+
+use super::session::{Have, Session};
+use super::step::Effect;
+use super::{Leader, Role};
+use crate::frames::{Down, Put};
+use crate::record::{Phase, StreamId, StreamerId};
+use crate::time::Now;
+
+/// How long rows without record and Stream are held when they are many, in ms.
+const STRAYS_HELD: u64 = 600_000;
+
+/// What a sidecar should have for a name.
+enum Target {
+    /// The document, under the record's epoch.
+    Put(u64),
+    /// Nothing, and it should say when the streamer has let go.
+    Delete(u64),
+    /// What it has; where it has nothing, "not now".
+    Hold(u64),
+    /// Nothing; and it has nothing.
+    Nothing,
+}
+
+impl Leader {
+    /// Pings, and every batch that can go out now: one at a time a connection, so a slow sidecar gets only the newest.
+    pub(super) fn pump(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.role != Role::Leading {
+            return;
+        }
+        let observed = self.observed(now);
+        let ready: Vec<StreamerId> = self.sessions.keys().cloned().collect();
+        for id in ready {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            let Some(conn) = session.conn else { continue };
+            if observed >= session.next_ping {
+                session.next_ping = observed + self.periods.ping;
+                let may_speak = self.deadline.saturating_sub(now.mono);
+                let waiting = session.waiting.iter().map(|newcomer| newcomer.conn);
+                for conn in waiting.chain([conn]) {
+                    effects.push(Effect::Send { conn, frame: Down::Ping { term: self.term, may_speak } });
+                }
+            }
+            let idle = session.revision == session.applied || !session.marked;
+            if idle && (!session.dirty.is_empty() || !session.marked) {
+                self.batch(&id, conn, now, effects);
+            }
+        }
+    }
+
+    /// What is on hold may be given or taken now.
+    pub(super) fn look_again_at_what_is_held(&mut self) {
+        for session in self.sessions.values_mut().filter(|session| session.conn.is_some()) {
+            session.dirty.extend(session.held.iter().cloned());
+        }
+    }
+
+    fn batch(&mut self, id: &StreamerId, conn: u64, now: Now, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let names = std::mem::take(&mut session.dirty);
+        let mut frames = Vec::new();
+        for name in names {
+            let target = self.target(id, &name, now);
+            let put = match target {
+                Target::Put(epoch) => self.put(id, &name, epoch),
+                _ => None,
+            };
+            if let Some(session) = self.sessions.get_mut(id) {
+                frames.extend(session.towards(&name, &target, put));
+            }
+        }
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if frames.is_empty() && session.marked {
+            return;
+        }
+        session.marked = true;
+        session.revision = (session.revision + 1).max(now.wall);
+        let count =
+            session.have.values().map(|have| u64::from(have.row.is_some()) + u64::from(have.hold.is_some())).sum();
+        frames.push(Down::Mark { revision: session.revision, count, digest: session.digest.text() });
+        effects.extend(frames.into_iter().map(|frame| Effect::Send { conn, frame }));
+    }
+
+    fn put(&self, id: &StreamerId, name: &str, epoch: u64) -> Option<Put> {
+        let stream = StreamId { namespace: id.namespace.clone(), name: name.to_owned() };
+        let want = self.want(&stream)?;
+        let document = want.document.as_ref()?;
+        Some(Put {
+            name: name.to_owned(),
+            epoch,
+            grant: self.ring.grant(id, name, epoch),
+            is_static: want.is_static,
+            partition: want.partition,
+            hash: document.hash.clone(),
+            document: document.text.clone(),
+        })
+    }
+
+    /// What `id` should have for `name`, by the record, by what users want, and by who may be running it.
+    fn target(&self, id: &StreamerId, name: &str, now: Now) -> Target {
+        let stream = StreamId { namespace: id.namespace.clone(), name: name.to_owned() };
+        let Some(session) = self.sessions.get(id) else {
+            return Target::Nothing;
+        };
+        let row = session.have.get(name).and_then(|have| have.row.as_ref()).map(|(epoch, _)| *epoch);
+        let Some(record) = self.record(&stream) else {
+            return self.target_without_record(&stream, session, row, now);
+        };
+        // A row above the record proves the record old, or is disputed: nothing is taken away until that is settled.
+        if row.is_some_and(|epoch| epoch > record.epoch) {
+            return Target::Hold(record.epoch);
+        }
+        match record.phase {
+            Phase::Active if record.streamer == id.name => {
+                let ready = self.want(&stream).is_some_and(|want| want.document.is_some());
+                // A row that is being served goes on being served; anyone else has to pass the gate.
+                if ready && (row.is_some() || self.gate_open(&stream, &id.name, now)) {
+                    Target::Put(record.epoch)
+                } else {
+                    Target::Hold(record.epoch)
+                }
+            }
+            Phase::Releasing if record.streamer == id.name && !self.released.contains_key(&stream) => {
+                Target::Delete(record.epoch)
+            }
+            _ if session.has_anything(name) => Target::Delete(record.epoch),
+            _ => Target::Nothing,
+        }
+    }
+
+    fn target_without_record(&self, stream: &StreamId, session: &Session, row: Option<u64>, now: Now) -> Target {
+        let stopping = session.deleting.get(&stream.name).copied();
+        let capturing = session.captures(&stream.name);
+        if row.is_none() && stopping.is_none() && !capturing {
+            return if session.has_anything(&stream.name) {
+                Target::Delete(self.next_epoch(stream, now))
+            } else {
+                Target::Nothing
+            };
+        }
+        let held = row.or(stopping).unwrap_or(0);
+        // Somebody wants it, or we do not know yet: it will be adopted, or placed once it is clear.
+        if !self.settled
+            || self.wants.is_none()
+            || self.want(stream).is_some()
+            || self.strays_held(&stream.namespace, now)
+        {
+            return match stopping {
+                Some(epoch) if row.is_none() => Target::Delete(epoch),
+                _ => Target::Hold(held),
+            };
+        }
+        match stopping {
+            Some(epoch) if row.is_none() => Target::Delete(epoch),
+            // Without a Stream the grant's epoch is what the delete must exceed.
+            _ if row.is_some() => Target::Delete(self.next_epoch(stream, now).max(held + 1)),
+            _ => Target::Nothing,
+        }
+    }
+
+    /// Rows that neither a record nor a Stream stands behind, in numbers: a lost API rather than a wish.
+    fn strays_held(&self, namespace: &str, now: Now) -> bool {
+        let observed = self.observed(now);
+        self.strays_since.get(namespace).is_some_and(|since| observed < since + STRAYS_HELD)
+    }
+
+    /// Counts rows without record and Stream by namespace; more than max(10, 20%) of the rows are held for ten minutes.
+    pub(super) fn count_strays(&mut self, now: Now) {
+        let observed = self.observed(now);
+        let mut counts: std::collections::BTreeMap<&String, (usize, usize)> = std::collections::BTreeMap::new();
+        for (id, session) in &self.sessions {
+            for name in session.have.iter().filter(|(_, have)| have.row.is_some()).map(|(name, _)| name) {
+                let stream = StreamId { namespace: id.namespace.clone(), name: name.clone() };
+                let stray = self.record(&stream).is_none() && self.want(&stream).is_none();
+                let count = counts.entry(&id.namespace).or_default();
+                count.0 += usize::from(stray);
+                count.1 += 1;
+            }
+        }
+        let many: BTreeSet<String> = counts
+            .into_iter()
+            .filter(|(_, (strays, rows))| *strays > 10.max(rows / 5))
+            .map(|(namespace, _)| namespace.clone())
+            .collect();
+        self.strays_since.retain(|namespace, _| many.contains(namespace));
+        for namespace in many {
+            self.strays_since.entry(namespace).or_insert(observed);
+        }
+    }
+}
+
+impl Session {
+    fn has_anything(&self, name: &str) -> bool {
+        self.have.contains_key(name) || self.deleting.contains_key(name)
+    }
+
+    /// The frame that leads to `target`, if one is needed; the mirror of the replica is kept in step.
+    fn towards(&mut self, name: &str, target: &Target, put: Option<Put>) -> Option<Down> {
+        let have = self.have.get(name).cloned().unwrap_or_default();
+        if matches!(target, Target::Hold(_)) {
+            self.held.insert(name.to_owned());
+        } else {
+            self.held.remove(name);
+        }
+        match (target, put) {
+            (Target::Put(_), Some(put)) => {
+                let row = Some((put.epoch, put.hash.clone()));
+                if have.row == row && have.hold.is_none() {
+                    return None;
+                }
+                self.deleting.remove(name);
+                self.set(name, Have { row, hold: None });
+                Some(Down::Put(put))
+            }
+            (Target::Hold(epoch) | Target::Put(epoch), _) => {
+                if have.hold.is_some() {
+                    return None;
+                }
+                self.set(name, Have { hold: Some(*epoch), ..have });
+                Some(Down::Hold { name: name.to_owned(), epoch: *epoch })
+            }
+            (Target::Delete(epoch), _) => {
+                if have == Have::default() && self.asked.get(name).is_some_and(|asked| asked >= epoch) {
+                    return None;
+                }
+                self.set(name, Have::default());
+                self.asked.insert(name.to_owned(), *epoch);
+                self.deleting.insert(name.to_owned(), *epoch);
+                Some(Down::Delete { name: name.to_owned(), epoch: *epoch })
+            }
+            (Target::Nothing, _) => None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the leader shows: to the planner, to status reports, to metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::known::Known;
+use super::{Leader, Role};
+use crate::frames::{ApiState, ConfigStatus, Load};
+use crate::record::{Phase, Record, StreamId, StreamerId};
+use crate::time::Now;
+
+/// Whether the holder's streamer is known to run a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    Running,
+    NotRunning,
+    /// The streamer has not said, or is not there to say it.
+    Unknown,
+}
+
+/// One Streamer, as its status shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamerView {
+    pub connected: bool,
+    /// It has said hello under this leader.
+    pub reported: bool,
+    pub instance: Option<String>,
+    /// Other instances wait for this name.
+    pub contested: bool,
+    pub program: String,
+    /// ms since the sidecar was last heard.
+    pub silent_for: u64,
+    /// ms since the streamer last asked; `None`: never since its sidecar started.
+    pub polled_ago: Option<u64>,
+    pub alive: bool,
+    pub api: ApiState,
+    pub config: ConfigStatus,
+    pub load: Load,
+    pub foreign_host: Option<String>,
+    pub replica_error: Option<String>,
+    /// What was last sent, and what the replica has of it.
+    pub revision: u64,
+    pub applied: u64,
+    pub synced: bool,
+    /// Rows that it serves.
+    pub rows: usize,
+    /// Names on hold there.
+    pub held: BTreeSet<String>,
+    /// Documents that the streamer refuses, by media name, with its message.
+    pub rejected: BTreeMap<String, String>,
+    /// Names it claims under a grant that cannot be verified.
+    pub disputed: BTreeSet<String>,
+}
+
+/// What stands on the slices of a namespace about a removal in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovalView {
+    pub until: Option<u64>,
+    pub confirmed: bool,
+    pub recent: usize,
+}
+
+impl Leader {
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The term we lead under, or the highest seen.
+    pub fn term(&self) -> u64 {
+        self.term.max(self.highest_term)
+    }
+
+    /// **Wait** is over: streamers can be called gone, and new streams placed.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Writes under way.
+    pub fn busy(&self) -> usize {
+        self.slices.values().filter(|slice| !slice.quiet()).count()
+    }
+
+    /// The records, as last acknowledged.
+    pub fn all_records(&self) -> BTreeMap<StreamId, Record> {
+        self.records().map(|(stream, record)| (stream, record.clone())).collect()
+    }
+
+    /// By namespace and media name: what a plan has to know of each stream that has a record or may be running.
+    pub fn known(&self, now: Now) -> BTreeMap<String, BTreeMap<String, Known>> {
+        let observed = self.observed(now);
+        let mut names: BTreeSet<StreamId> = self.records().map(|(stream, _)| stream).collect();
+        for (id, session) in &self.sessions {
+            let told = session.have.keys().chain(session.runs.iter().flat_map(BTreeMap::keys));
+            let stream = |name: &String| StreamId { namespace: id.namespace.clone(), name: name.clone() };
+            names.extend(told.chain(session.deleting.keys()).map(stream));
+        }
+        let mut known: BTreeMap<String, BTreeMap<String, Known>> = BTreeMap::new();
+        for stream in names {
+            let facts = self.known_of(&stream, now, observed);
+            known.entry(stream.namespace).or_default().insert(stream.name, facts);
+        }
+        known
+    }
+
+    fn known_of(&self, stream: &StreamId, now: Now, observed: u64) -> Known {
+        let record = self.record(stream).cloned();
+        let since = |map: &BTreeMap<StreamId, u64>| map.get(stream).map(|at| observed.saturating_sub(*at));
+        let holder = record.as_ref().and_then(|record| {
+            self.sessions.get(&StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() })
+        });
+        let (silence, alive) = (self.periods.silence, self.periods.alive);
+        let disputed = self
+            .sessions_of(&stream.namespace)
+            .find(|(_, session)| session.disputed.contains_key(&stream.name))
+            .map(|(id, _)| id.name.clone());
+        Known {
+            holder_lost: match (&record, holder) {
+                (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
+                (_, holder) => holder.and_then(|holder| holder.lost_for(Some(&stream.name), silence, alive, observed)),
+            },
+            not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, alive, observed)),
+            released: record.as_ref().is_some_and(|record| self.released.get(stream) == Some(&record.epoch)),
+            releasing_for: since(&self.releasing_since)
+                .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
+            called_off: since(&self.called_off),
+            may_run: self.may_run(stream, now),
+            disputed,
+            record,
+        }
+    }
+
+    /// What stands about a removal in numbers in `namespace`.
+    pub fn removal(&self, namespace: &str, now: Now) -> RemovalView {
+        let slices = self.slices.iter().filter(|(id, _)| id.namespace == namespace);
+        let observed = self.observed(now);
+        let mut view = RemovalView::default();
+        for (_, slice) in slices {
+            view.until = view.until.max(slice.removal_until);
+            view.confirmed |= slice.removal_confirmed;
+        }
+        let recent = self.removals.get(namespace).into_iter().flatten();
+        view.recent = recent.filter(|at| observed.saturating_sub(**at) < 60_000).count();
+        view
+    }
+
+    /// Every Streamer that was heard, or that a record names.
+    pub fn streamers(&self, now: Now) -> BTreeMap<StreamerId, StreamerView> {
+        self.sessions.keys().map(|id| (id.clone(), self.streamer(id, now).unwrap_or_default())).collect()
+    }
+
+    /// One Streamer; `None`: not heard, and in no record.
+    pub fn streamer(&self, id: &StreamerId, now: Now) -> Option<StreamerView> {
+        let session = self.sessions.get(id)?;
+        let observed = self.observed(now);
+        let silent_for = observed.saturating_sub(session.last_heard);
+        let idle = observed.saturating_sub(session.polled_at);
+        Some(StreamerView {
+            connected: session.conn.is_some() && silent_for <= self.periods.silence,
+            reported: session.reported,
+            instance: session.instance.clone(),
+            contested: !session.waiting.is_empty(),
+            program: session.program.clone(),
+            silent_for,
+            polled_ago: session.has_polled.then_some(idle),
+            alive: session.has_polled && idle <= self.periods.alive,
+            api: session.api,
+            config: session.config.clone(),
+            load: session.load.clone(),
+            foreign_host: session.foreign_host.clone(),
+            replica_error: session.replica_error.clone(),
+            revision: session.revision,
+            applied: session.applied,
+            synced: session.synced && session.marked && session.applied == session.revision,
+            rows: session.have.values().filter(|have| have.row.is_some()).count(),
+            held: session.held.clone(),
+            rejected: session.rejected.clone(),
+            disputed: session.disputed.keys().cloned().collect(),
+        })
+    }
+
+    /// Whether a stream's holder is known to run it.
+    pub fn capture(&self, stream: &StreamId) -> Capture {
+        let holder = self.record(stream).and_then(|record| {
+            self.sessions.get(&StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() })
+        });
+        match holder {
+            Some(session) if session.conn.is_some() && session.runs.is_some() => {
+                if session.captures(&stream.name) {
+                    Capture::Running
+                } else {
+                    Capture::NotRunning
+                }
+            }
+            _ => Capture::Unknown,
+        }
+    }
+
+    /// Connections that are admitted, or wait for a name.
+    pub fn connections(&self) -> usize {
+        self.conns.len() + self.early.len()
+    }
+}
