@@ -66,11 +66,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Streamers other than `except` that may be running the stream and are not gone: name, and how long they are lost.
-    pub(crate) fn runners(
-        &self,
-        world: &World,
-        except: Option<&str>,
-    ) -> impl Iterator<Item = (&'a str, Option<u64>)> {
+    pub(crate) fn runners(&self, world: &World, except: Option<&str>) -> impl Iterator<Item = (&'a str, Option<u64>)> {
         let after = self.after(world);
         self.known
             .may_run

@@ -27,11 +27,7 @@ pub(crate) fn resolve<'a>(draft: &mut Draft<'a>) -> Claims<'a> {
             draft.tell(&loser.object, Outlook::Conflict { with });
         }
         if let Some(stream) = winner {
-            let claim = Claim {
-                name,
-                stream,
-                known,
-            };
+            let claim = Claim { name, stream, known };
             claims.insert(name, claim);
         }
     }
@@ -64,15 +60,88 @@ pub(crate) fn take_over<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
         let why = if *object == record.stream {
             format!("Stream {object} was made again and takes its place over")
         } else {
-            format!(
-                "Stream {object} takes it over from Stream {}",
-                record.stream
-            )
+            format!("Stream {object} takes it over from Stream {}", record.stream)
         };
-        let change = Change::Rename {
-            stream: object.clone(),
-            uid: uid.clone(),
-        };
+        let change = Change::Rename { stream: object.clone(), uid: uid.clone() };
         draft.change(claim.name, Some(record), change, false, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Scene, record, stream};
+
+    fn conflict(with: &str) -> Outlook {
+        Outlook::Conflict { with: with.into() }
+    }
+
+    fn rival(object: &str, created: u64) -> Stream {
+        Stream { object: object.into(), uid: format!("{object}-uid"), created, ..stream("m") }
+    }
+
+    fn rivals(rivals: [Stream; 2]) -> Scene {
+        Scene::new(&["s1"]).with(|s| s.namespace().streams.extend(rivals))
+    }
+
+    #[test]
+    fn of_two_new_streams_with_one_media_name_the_oldest_wins() {
+        let plan = rivals([rival("young", 9), rival("old", 3)]).plan();
+        assert_eq!(plan.outlook("young"), &conflict("old"));
+        assert_eq!(plan.changes.len(), 1);
+        assert!(matches!(plan.change("m"), Some(Change::Place { stream, .. }) if stream == "old"));
+    }
+
+    #[test]
+    fn of_two_equally_old_streams_the_least_name_wins() {
+        let plan = rivals([rival("b", 3), rival("a", 3)]).plan();
+        assert_eq!(plan.outlook("b"), &conflict("a"));
+    }
+
+    #[test]
+    fn the_object_that_the_record_names_wins_over_an_older_one() {
+        let mut scene = rivals([rival("young", 9), rival("old", 3)]);
+        scene.known("m").record = Some(record("m", "s1"));
+        let record = scene.known("m").record.as_mut().unwrap();
+        (record.stream, record.uid) = ("young".into(), "young-uid".into());
+        let plan = scene.plan();
+        assert_eq!(plan.outlook("old"), &conflict("young"));
+        assert_eq!(plan.change("m"), None);
+    }
+
+    #[test]
+    fn a_stream_made_again_takes_its_record_over_and_waits_for_nothing() {
+        let mut scene = Scene::new(&["s1"]).with_active("m", "s1");
+        scene.object("m").uid = "again".into();
+        let rename = Change::Rename { stream: "m".into(), uid: "again".into() };
+        assert_eq!(scene.plan().change("m"), Some(&rename));
+        assert!(!scene.plan().urgent("m"));
+    }
+
+    #[test]
+    fn the_next_in_line_takes_over_when_the_winner_is_deleted() {
+        let mut scene = rivals([rival("next", 9), rival("last", 10)]);
+        scene.known("m").record = Some(record("m", "s1"));
+        let plan = scene.plan();
+        assert!(matches!(plan.change("m"), Some(Change::Rename { stream, .. }) if stream == "next"));
+        assert_eq!(plan.outlook("last"), &conflict("next"));
+    }
+
+    #[test]
+    fn an_unreadable_object_that_the_record_names_keeps_the_name() {
+        let mut scene = rivals([rival("a", 1), rival("b", 2)]);
+        scene.known("m").record = Some(record("m", "s1"));
+        scene.namespace().unreadable.insert("m".into());
+        let plan = scene.plan();
+        assert_eq!(plan.changes, []);
+        assert_eq!(plan.outlook("a"), &conflict("m"));
+    }
+
+    #[test]
+    fn nobody_takes_over_while_the_list_of_streams_is_not_known() {
+        let mut scene = rivals([rival("a", 1), rival("b", 2)]);
+        scene.known("m").record = Some(record("m", "s1"));
+        scene.namespace().removal.unknown = true;
+        assert_eq!(scene.plan().changes, []);
     }
 }

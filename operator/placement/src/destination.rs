@@ -57,18 +57,14 @@ fn best<'a>(
         .min_by_key(|(name, candidate)| (to != Some(*name), Score::of(name, candidate.seat)))
         .map(|(name, _)| name);
     best.ok_or_else(|| {
-        draft.retry_when_freed();
+        draft.want_room();
         let all = candidates(draft, claim, from, to).map(|(_, candidate)| candidate);
         Nowhere::Unavailable(explain(claim.stream, all))
     })
 }
 
 /// Names the streamers that are in the way, and asks for a plan when the first of them may be gone.
-pub(crate) fn may_still_run(
-    draft: &mut Draft<'_>,
-    claim: &Claim<'_>,
-    runners: &[(&str, Option<u64>)],
-) -> Note {
+pub(crate) fn may_still_run(draft: &mut Draft<'_>, claim: &Claim<'_>, runners: &[(&str, Option<u64>)]) -> Note {
     let after = claim.after(draft.world);
     for lost in runners.iter().filter_map(|(_, lost)| *lost) {
         draft.wake_in(after.saturating_sub(lost));
@@ -79,9 +75,7 @@ pub(crate) fn may_still_run(
             .seats
             .get_key_value(one)
             .and_then(|(name, seat)| Candidate::new(name, seat, claim, None, None).refusal())
-            .map_or_else(String::new, |why| {
-                format!(" (and cannot be given it: {why})")
-            }),
+            .map_or_else(String::new, |why| format!(" (and cannot be given it: {why})")),
         _ => String::new(),
     };
     Note {
@@ -98,10 +92,7 @@ impl Nowhere {
     /// As a note: `reason` for want of a streamer, and what happens `then`.
     pub(crate) fn note(self, reason: &'static str, then: &str) -> Note {
         match self {
-            Nowhere::Unavailable(sentence) => Note {
-                reason,
-                message: format!("{sentence}. {then}"),
-            },
+            Nowhere::Unavailable(sentence) => Note { reason, message: format!("{sentence}. {then}") },
             Nowhere::MayStillRun(note) => note,
         }
     }

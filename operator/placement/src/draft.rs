@@ -28,9 +28,7 @@ impl Seat<'_> {
 
     /// Whether one more stream finds room.
     pub(crate) fn has_room(&self) -> bool {
-        self.streamer
-            .capacity
-            .is_none_or(|capacity| self.used().saturating_add(self.vacating) < capacity)
+        self.streamer.capacity.is_none_or(|capacity| self.used().saturating_add(self.vacating) < capacity)
     }
 }
 
@@ -46,31 +44,24 @@ pub(crate) struct Draft<'a> {
     changes: BTreeMap<&'a str, Planned>,
     outlooks: BTreeMap<&'a str, Outlook>,
     streamers: BTreeMap<&'a str, Option<Note>>,
+    wants_room: bool,
     wake_in: Option<u64>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(world: &'a World, now: Now, name: &'a str, namespace: &'a Namespace) -> Self {
-        let empty = |streamer| Seat {
-            streamer,
-            holds: 0,
-            reserved: 0,
-            vacating: 0,
-        };
+        let empty = |streamer| Seat { streamer, holds: 0, reserved: 0, vacating: 0 };
         let mut draft = Self {
             world,
             now,
             name,
             namespace,
-            seats: namespace
-                .streamers
-                .iter()
-                .map(|(name, streamer)| (name.as_str(), empty(streamer)))
-                .collect(),
+            seats: namespace.streamers.iter().map(|(name, streamer)| (name.as_str(), empty(streamer))).collect(),
             held: None,
             changes: BTreeMap::new(),
             outlooks: BTreeMap::new(),
             streamers: BTreeMap::new(),
+            wants_room: false,
             wake_in: None,
         };
         for record in namespace.known.values().filter_map(|k| k.record.as_ref()) {
@@ -80,14 +71,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Plans a change of the stream `name`, whose record is `old`: its only one, and its places with it.
-    pub(crate) fn change(
-        &mut self,
-        name: &'a str,
-        old: Option<&Record>,
-        change: Change,
-        urgent: bool,
-        why: String,
-    ) {
+    pub(crate) fn change(&mut self, name: &'a str, old: Option<&Record>, change: Change, urgent: bool, why: String) {
         debug_assert!(!self.changed(name), "two changes of {name}");
         if let Some(old) = old {
             self.vacate(old);
@@ -98,19 +82,8 @@ impl<'a> Draft<'a> {
                 self.stay(old, &new);
             }
         }
-        let stream = StreamId {
-            namespace: self.name.to_owned(),
-            name: name.to_owned(),
-        };
-        self.changes.insert(
-            name,
-            Planned {
-                stream,
-                change,
-                urgent,
-                why,
-            },
-        );
+        let stream = StreamId { namespace: self.name.to_owned(), name: name.to_owned() };
+        self.changes.insert(name, Planned { stream, change, urgent, why });
     }
 
     pub(crate) fn changed(&self, name: &str) -> bool {
@@ -138,28 +111,23 @@ impl<'a> Draft<'a> {
     }
 
     /// Somebody found no room: there is some in the next plan, if this one frees any.
-    pub(crate) fn retry_when_freed(&mut self) {
-        if self.seats.values().any(|seat| seat.vacating > 0) {
-            self.wake_in(1);
-        }
+    pub(crate) fn want_room(&mut self) {
+        self.wants_room = true;
     }
 
     /// Puts the namespace into the plan of all of them.
-    pub(crate) fn finish(self, plan: &mut Plan) {
+    pub(crate) fn finish(mut self, plan: &mut Plan) {
+        if self.wants_room && self.seats.values().any(|seat| seat.vacating > 0) {
+            self.wake_in(1);
+        }
         let namespace = || self.name.to_owned();
         plan.changes.extend(self.changes.into_values());
         for (object, outlook) in self.outlooks {
-            let id = StreamId {
-                namespace: namespace(),
-                name: object.to_owned(),
-            };
+            let id = StreamId { namespace: namespace(), name: object.to_owned() };
             plan.streams.insert(id, outlook);
         }
         for (streamer, closed) in self.streamers {
-            let id = StreamerId {
-                namespace: namespace(),
-                name: streamer.to_owned(),
-            };
+            let id = StreamerId { namespace: namespace(), name: streamer.to_owned() };
             let seat = self.seats.get(streamer);
             let outlook = StreamerOutlook {
                 streams: seat.map_or(0, |seat| seat.holds),
@@ -210,7 +178,5 @@ impl<'a> Draft<'a> {
 
 /// The streamers at which a record takes a place.
 fn places(record: &Record) -> impl Iterator<Item = &str> {
-    [Some(record.streamer.as_str()), record.to.as_deref()]
-        .into_iter()
-        .flatten()
+    [Some(record.streamer.as_str()), record.to.as_deref()].into_iter().flatten()
 }

@@ -52,9 +52,7 @@ pub(crate) const CONSTRAINTS: [Constraint; 8] = [
         holds: |candidate| stream_selected(candidate.stream, candidate.seat.streamer),
         one: "does not select the stream's labels",
         many: "do not select the stream's labels",
-        remedy: |_| {
-            "label the Stream to match a Streamer's spec.streamSelector or change that".to_owned()
-        },
+        remedy: |_| "label the Stream to match a Streamer's spec.streamSelector or change that".to_owned(),
     },
     Constraint {
         holds: |candidate| !candidate.seat.streamer.drain,
@@ -108,9 +106,7 @@ impl<'a> Candidate<'a> {
 
     /// The first constraint that it does not fulfil, as its place in [`CONSTRAINTS`].
     fn refused_by(&self) -> Option<usize> {
-        CONSTRAINTS
-            .iter()
-            .position(|constraint| !(constraint.holds)(self))
+        CONSTRAINTS.iter().position(|constraint| !(constraint.holds)(self))
     }
 
     pub(crate) fn is_eligible(&self) -> bool {
@@ -130,18 +126,12 @@ pub(crate) fn candidates<'d, 'a: 'd>(
     from: Option<&'d str>,
     to: Option<&'d str>,
 ) -> impl Iterator<Item = (&'a str, Candidate<'d>)> {
-    draft
-        .seats
-        .iter()
-        .map(move |(name, seat)| (*name, Candidate::new(name, seat, claim, from, to)))
+    draft.seats.iter().map(move |(name, seat)| (*name, Candidate::new(name, seat, claim, from, to)))
 }
 
 /// As the scheduler of Kubernetes says it: `0/3 streamers are available: 1 at capacity, 2 unschedulable`, and the remedy
 /// for those that are nearest to being available.
-pub(crate) fn explain<'c>(
-    stream: &Stream,
-    candidates: impl Iterator<Item = Candidate<'c>>,
-) -> String {
+pub(crate) fn explain<'c>(stream: &Stream, candidates: impl Iterator<Item = Candidate<'c>>) -> String {
     let mut refused = [0_usize; CONSTRAINTS.len()];
     let mut total = 0;
     for candidate in candidates {
@@ -151,8 +141,7 @@ pub(crate) fn explain<'c>(
         }
     }
     let Some(nearest) = refused.iter().rposition(|count| *count > 0) else {
-        return "0/0 streamers are available: start a streamer with its sidecar in this namespace"
-            .to_owned();
+        return "0/0 streamers are available: start a streamer with its sidecar in this namespace".to_owned();
     };
     let reasons: Vec<String> = CONSTRAINTS
         .iter()
@@ -164,10 +153,7 @@ pub(crate) fn explain<'c>(
         })
         .collect();
     let remedy = (CONSTRAINTS[nearest].remedy)(stream);
-    format!(
-        "0/{total} streamers are available: {}; {remedy}",
-        reasons.join(", ")
-    )
+    format!("0/{total} streamers are available: {}; {remedy}", reasons.join(", "))
 }
 
 /// Whether `streamer` is one that `stream` may be on, and the other way round: what keeps a stream where it is.

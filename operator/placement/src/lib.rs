@@ -21,4 +21,11 @@ mod settling;
 mod time;
 pub mod world;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod properties;
+
 pub use plan::plan;

@@ -14,11 +14,7 @@ pub(crate) fn complete<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
             stays(draft, claim);
         }
     }
-    let seats: Vec<_> = draft
-        .seats
-        .iter()
-        .map(|(name, seat)| (*name, *seat))
-        .collect();
+    let seats: Vec<_> = draft.seats.iter().map(|(name, seat)| (*name, *seat)).collect();
     for (name, seat) in seats {
         draft.close(name, closed(name, &seat));
     }
@@ -31,11 +27,7 @@ fn stays<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>) {
             tell_placed(draft, claim, &record.streamer, note);
         }
         Standing::Moving(record, _) | Standing::Leaving(record) => {
-            let outlook = Outlook::Releasing {
-                streamer: record.streamer.clone(),
-                to: record.to.clone(),
-                note: None,
-            };
+            let outlook = Outlook::Releasing { streamer: record.streamer.clone(), to: record.to.clone(), note: None };
             draft.tell(&claim.stream.object, outlook);
         }
         Standing::New => {
@@ -68,12 +60,8 @@ fn closed(name: &str, seat: &Seat<'_>) -> Option<Note> {
     }
     if streamer.drain {
         let message = match seat.holds {
-            0 => format!(
-                "{name} is drained: it can be taken down; set spec.drain to false to give it streams again"
-            ),
-            left => format!(
-                "{name} is being drained, {left} to go; set spec.drain to false to end that"
-            ),
+            0 => format!("{name} is drained: it can be taken down; set spec.drain to false to give it streams again"),
+            left => format!("{name} is being drained, {left} to go; set spec.drain to false to end that"),
         };
         return note(reason::DRAINING, message);
     }

@@ -27,23 +27,15 @@ fn place_one<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>) -> Result<&'a str, No
     if let Some(note) = disputed(claim) {
         return Err(note);
     }
-    let streamer = destination(draft, claim, None, None).map_err(|nowhere| {
-        nowhere.note(
-            reason::UNSCHEDULABLE,
-            "The stream is placed as soon as one is.",
-        )
-    })?;
+    let streamer = destination(draft, claim, None, None)
+        .map_err(|nowhere| nowhere.note(reason::UNSCHEDULABLE, "The stream is placed as soon as one is."))?;
     let change = Change::Place {
         stream: claim.stream.object.clone(),
         uid: claim.stream.uid.clone(),
         streamer: streamer.to_owned(),
     };
     let adopted = claim.known.may_run.contains_key(streamer);
-    let suffix = if adopted {
-        ", which may be running it"
-    } else {
-        ""
-    };
+    let suffix = if adopted { ", which may be running it" } else { "" };
     let why = format!("placed on {streamer}{suffix}");
     draft.change(claim.name, None, change, false, why);
     Ok(streamer)
@@ -58,4 +50,147 @@ pub(crate) fn disputed(claim: &Claim<'_>) -> Option<Note> {
              before that claim is withdrawn; restore the Secret with the key ring, or stop {by} and wipe its data directory"
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Scene, labels, place_on, selector};
+
+    #[test]
+    fn new_streams_spread_evenly_and_ties_go_to_the_least_name() {
+        let mut scene = Scene::new(&["s1", "s2", "s3"]);
+        for at in 0..200 {
+            scene = scene.with_new(&format!("m{at:03}"));
+        }
+        let plan = scene.plan();
+        assert_eq!(plan.change("m000"), Some(&place_on("m000", "s1")));
+        assert_eq!(plan.change("m001"), Some(&place_on("m001", "s2")));
+        let on = |name| plan.streamer(name).streams;
+        assert_eq!((on("s1"), on("s2"), on("s3")), (67, 67, 66));
+    }
+
+    #[test]
+    fn the_share_of_capacity_counts_and_reservations_do() {
+        let scene = Scene::new(&["s1", "s2", "s3"])
+            .with_releasing("a", "s3", Some("s1"))
+            .with_active("b", "s2")
+            .with_new("m")
+            .with(|s| {
+                s.streamer("s1").capacity = Some(2);
+                s.streamer("s2").capacity = Some(4);
+                s.streamer("s3").unschedulable = true;
+            });
+        assert_eq!(scene.plan().change("m"), Some(&place_on("m", "s2")));
+    }
+
+    #[test]
+    fn labels_are_required_both_ways() {
+        let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
+            s.object("m").streamer_selector = selector("zone", "a");
+            s.object("m").labels = labels("tier", "gold");
+            s.streamer("s2").labels = labels("zone", "a");
+            s.streamer("s2").stream_selector = selector("tier", "silver");
+            s.streamer("s3").labels = labels("zone", "a");
+            s.streamer("s3").stream_selector = selector("tier", "gold");
+        });
+        assert_eq!(scene.plan().change("m"), Some(&place_on("m", "s3")));
+    }
+
+    #[test]
+    fn a_stream_that_nobody_can_have_says_why_and_what_to_do() {
+        let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
+            s.streamer("s1").unschedulable = true;
+            s.streamer("s2").not_ready = Some("has never reported".into());
+            s.streamer("s3").not_ready = Some("does not poll".into());
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.note("m").reason, reason::UNSCHEDULABLE);
+        assert_eq!(
+            plan.note("m").message,
+            "0/3 streamers are available: 1 unschedulable, 2 not ready; see the condition Ready of the Streamers. \
+             The stream is placed as soon as one is."
+        );
+        assert_eq!(plan.streamer("s1").closed.as_ref().unwrap().reason, reason::SCHEDULING_DISABLED);
+        let not_ready = plan.streamer("s2").closed.as_ref().unwrap();
+        assert_eq!(not_ready.message, "s2 has never reported: it gets new streams once it is ready");
+    }
+
+    #[test]
+    fn without_any_streamer_it_says_to_start_one() {
+        let plan = Scene::new(&[]).with_new("m").plan();
+        assert!(plan.note("m").message.starts_with("0/0 streamers are available: start a streamer"));
+    }
+
+    #[test]
+    fn capacity_is_a_bound_and_a_place_freed_by_this_plan_is_not_yet_free() {
+        let scene = Scene::new(&["s1"]).with_releasing("gone", "s1", None).released("gone").with_new("m").with(|s| {
+            s.streamer("s1").capacity = Some(1);
+            s.object("gone").disabled = true;
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.change("gone"), Some(&Change::Remove));
+        assert_eq!(plan.change("m"), None);
+        assert_eq!(plan.wake_in, Some(1));
+    }
+
+    #[test]
+    fn adopt_whoever_runs_it_gets_it_and_before_the_others_take_the_room() {
+        let scene = Scene::new(&["s1", "s2"]).with_new("a").with_new("m").with(|s| {
+            s.streamer("s1").capacity = Some(1);
+            s.known("m").may_run.insert("s1".into(), None);
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.change("m"), Some(&place_on("m", "s1")));
+        assert_eq!(plan.why("m"), "placed on s1, which may be running it");
+        assert_eq!(plan.change("a"), Some(&place_on("a", "s2")));
+    }
+
+    #[test]
+    fn adopt_two_that_may_run_it_block_each_other() {
+        let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
+            s.known("m").may_run.insert("s1".into(), None);
+            s.known("m").may_run.insert("s2".into(), Some(1_000));
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.changes, []);
+        assert!(plan.note("m").message.starts_with("s1, s2 may still be running it"));
+        assert_eq!(plan.wake_in, Some(29_000));
+    }
+
+    #[test]
+    fn adopt_who_runs_it_and_cannot_be_given_it_is_waited_for() {
+        let scene = Scene::new(&["s1", "s2"]).with_new("m").with(|s| {
+            s.known("m").may_run.insert("s1".into(), None);
+            s.streamer("s1").drain = true;
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.changes, []);
+        assert!(plan.note("m").message.contains("s1 may still be running it (and cannot be given it: draining)"));
+    }
+
+    #[test]
+    fn a_disputed_stream_is_not_placed_anew() {
+        let scene = Scene::new(&["s1"]).with_new("m").with(|s| s.known("m").disputed = Some("s9".into()));
+        let plan = scene.plan();
+        assert_eq!(plan.changes, []);
+        assert_eq!(plan.note("m").reason, reason::DISPUTED);
+    }
+
+    #[test]
+    fn a_new_leader_places_nothing_before_it_has_settled() {
+        let scene = Scene::new(&["s1"]).with_new("m").with(|s| s.0.settled = false);
+        let plan = scene.plan();
+        assert_eq!(plan.changes, []);
+        assert_eq!(plan.note("m").reason, reason::WAITING);
+    }
+
+    #[test]
+    fn what_is_valid_stays_for_want_of_a_reason_to_move() {
+        let scene = Scene::new(&["s1", "s2"]).with_active("a", "s1").with_active("b", "s1").with(|s| {
+            s.streamer("s1").capacity = Some(1);
+            s.streamer("s1").unschedulable = true;
+        });
+        assert_eq!(scene.plan().changes, []);
+    }
 }

@@ -70,16 +70,9 @@ pub struct Planned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outlook {
     /// It has a holder. `note` says what is about to happen or cannot (lost holder, drain without destination …).
-    Placed {
-        streamer: String,
-        note: Option<Note>,
-    },
+    Placed { streamer: String, note: Option<Note> },
     /// On its way from one streamer to another, or to nobody.
-    Releasing {
-        streamer: String,
-        to: Option<String>,
-        note: Option<Note>,
-    },
+    Releasing { streamer: String, to: Option<String>, note: Option<Note> },
     /// `disabled`, with nothing left running.
     Disabled,
     /// Another Stream has the media name: its `metadata.name`.

@@ -38,3 +38,34 @@ pub(crate) fn note(claim: &Claim<'_>, record: &Record) -> Option<Note> {
         Note { reason, message }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Scene;
+
+    fn scene() -> Scene {
+        Scene::new(&["s1", "s2"])
+            .with_active("m", "s2")
+            .with(|s| s.known("m").record.as_mut().unwrap().previous = Some("s1".into()))
+    }
+
+    #[test]
+    fn a_previous_holder_that_does_not_run_it_is_forgotten_without_hurry() {
+        let plan = scene().plan();
+        assert_eq!(plan.change("m"), Some(&Change::Clear));
+        assert!(!plan.urgent("m"));
+    }
+
+    #[test]
+    fn a_previous_holder_that_may_run_it_is_remembered() {
+        for lost in [None, Some(60_000)] {
+            let scene = scene().with(|s| {
+                s.known("m").may_run.insert("s1".into(), lost);
+            });
+            let plan = scene.plan();
+            assert_eq!(plan.changes, []);
+            assert_eq!(plan.note("m").reason, reason::MAY_STILL_RUN);
+        }
+    }
+}

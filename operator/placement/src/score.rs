@@ -19,11 +19,7 @@ impl<'a> Score<'a> {
     pub(crate) fn of(name: &'a str, seat: &Seat<'_>) -> Self {
         let used = seat.used();
         let capacity = seat.streamer.capacity.unwrap_or(UNLIMITED).max(1);
-        Self {
-            used_per_mille: u64::from(used) * 1000 / u64::from(capacity),
-            used,
-            name,
-        }
+        Self { used_per_mille: u64::from(used) * 1000 / u64::from(capacity), used, name }
     }
 }
 
@@ -32,11 +28,7 @@ mod tests {
     use super::*;
 
     fn score(used_per_mille: u64, used: u32, name: &str) -> Score<'_> {
-        Score {
-            used_per_mille,
-            used,
-            name,
-        }
+        Score { used_per_mille, used, name }
     }
 
     #[test]

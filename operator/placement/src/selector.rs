@@ -42,8 +42,7 @@ impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, requirement) in self.0.iter().enumerate() {
             let separator = if at > 0 { "," } else { "" };
-            let list =
-                |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(",");
+            let list = |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(",");
             let key = &requirement.key;
             match &requirement.operator {
                 Operator::In(values) if values.len() == 1 => {
