@@ -18,9 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::sync::watch;
 
 /// How long [`Child::stop`] waits after SIGTERM. Kubernetes' own grace period.
@@ -70,20 +68,11 @@ impl Child {
         V: AsRef<OsStr>,
     {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", GATE, "sh"])
-            .arg(program.as_ref())
-            .args(args)
-            .envs(env);
+        command.args(["-c", GATE, "sh"]).arg(program.as_ref()).args(args).envs(env);
         Self::spawn_command(name, program.as_ref(), command, log_file.as_ref())
     }
 
-    fn spawn_command(
-        name: &str,
-        program: &Path,
-        mut command: Command,
-        log_file: &Path,
-    ) -> Result<Self> {
+    fn spawn_command(name: &str, program: &Path, mut command: Command, log_file: &Path) -> Result<Self> {
         if program.components().count() > 1 && !program.is_file() {
             bail!("cannot start {name}: there is no {}", program.display());
         }
@@ -101,22 +90,13 @@ impl Child {
         let (sender, exit) = watch::channel(None);
 
         let watchdog = Watchdog::start(KILL_GROUP, pid.as_raw_pid().to_string())?;
-        let reaper = std::thread::Builder::new()
-            .name(format!("reap {name}"))
-            .spawn({
-                let alive = Arc::clone(&alive);
-                move || reap(child, &alive, watchdog, &sender)
-            })?;
+        let reaper = std::thread::Builder::new().name(format!("reap {name}")).spawn({
+            let alive = Arc::clone(&alive);
+            move || reap(child, &alive, watchdog, &sender)
+        })?;
         // Nobody reads the line when the process is already gone: its exit status says why.
         let _ = gate.map(|mut gate| gate.write_all(b"\n"));
-        Ok(Self {
-            name: name.to_owned(),
-            pid,
-            log_file: log_file.to_owned(),
-            alive,
-            exit,
-            reaper: Some(reaper),
-        })
+        Ok(Self { name: name.to_owned(), pid, log_file: log_file.to_owned(), alive, exit, reaper: Some(reaper) })
     }
 
     /// The name given to [`Child::spawn`].
@@ -200,13 +180,9 @@ impl Child {
         if !*alive {
             let status = self.exit_status().unwrap_or_else(unknown);
             let tail = self.log_tail(20);
-            bail!(
-                "{} has already ended ({status}); the end of its log:\n{tail}",
-                self.name
-            );
+            bail!("{} has already ended ({status}); the end of its log:\n{tail}", self.name);
         }
-        kill_process(self.pid, signal)
-            .with_context(|| format!("cannot send {signal:?} to {}", self.name))
+        kill_process(self.pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 }
 
@@ -224,12 +200,7 @@ impl Drop for Child {
 }
 
 /// Waits for the end of `child`, ends its process group and its watchdog, and reports.
-fn reap(
-    mut child: process::Child,
-    alive: &Mutex<bool>,
-    watchdog: Watchdog,
-    exit: &watch::Sender<Option<ExitStatus>>,
-) {
+fn reap(mut child: process::Child, alive: &Mutex<bool>, watchdog: Watchdog, exit: &watch::Sender<Option<ExitStatus>>) {
     let pid = Pid::from_child(&child);
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     // The pid stays ours until `wait` below takes it, which nobody who signals can overlap.
@@ -324,10 +295,7 @@ mod tests {
 
     /// The state of a process as `ps` shows it: `T` when paused, empty when there is none.
     fn state(pid: u32) -> String {
-        let output = Command::new("ps")
-            .args(["-o", "stat=", "-p", &pid.to_string()])
-            .output()
-            .unwrap();
+        let output = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -351,10 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_killed_process_is_gone_when_kill9_returns() {
         let folder = tempfile::tempdir().unwrap();
-        let child = shell(
-            "trap '' TERM; echo up; while :; do sleep 1; done",
-            folder.path(),
-        );
+        let child = shell("trap '' TERM; echo up; while :; do sleep 1; done", folder.path());
         await_log(&child, "up").await;
         child.kill9().await.unwrap();
         assert!(!child.is_running() && !exists(child.pid()));
@@ -408,14 +373,7 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("weir-operator");
-        let error = Child::spawn(
-            "operator",
-            &program,
-            [""; 0],
-            NO_ENV,
-            folder.path().join("log"),
-        )
-        .unwrap_err();
+        let error = Child::spawn("operator", &program, [""; 0], NO_ENV, folder.path().join("log")).unwrap_err();
         let told = format!("cannot start operator: there is no {}", program.display());
         assert_eq!(error.to_string(), told);
     }

@@ -36,9 +36,7 @@ use tracing::subscriber::NoSubscriber;
 
 pub use self::binaries::{Program, binaries};
 use self::certificates::Certificates;
-pub use self::objects::{
-    PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token,
-};
+pub use self::objects::{PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token};
 use self::processes::Part;
 use crate::child::Child;
 use crate::scratch_folder::ScratchFolder;
@@ -148,12 +146,7 @@ impl ControlPlane {
             _port: held_port,
             folder: scratch,
         };
-        Ok(Self {
-            config: config_of(&kubeconfig).await?,
-            kubeconfig,
-            kubeconfig_path,
-            own: Some(own),
-        })
+        Ok(Self { config: config_of(&kubeconfig).await?, kubeconfig, kubeconfig_path, own: Some(own) })
     }
 
     /// The administrator's kubeconfig file.

@@ -32,16 +32,10 @@ impl ScratchFolder {
             .keep();
         if std::env::var_os(KEEP).is_some() {
             eprintln!("{KEEP} is set: {} stays", path.display());
-            return Ok(Self {
-                path,
-                watchdog: None,
-            });
+            return Ok(Self { path, watchdog: None });
         }
         let watchdog = Watchdog::start(REMOVE, &path)?;
-        Ok(Self {
-            path,
-            watchdog: Some(watchdog),
-        })
+        Ok(Self { path, watchdog: Some(watchdog) })
     }
 
     /// The folder.

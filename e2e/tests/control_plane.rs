@@ -28,10 +28,7 @@ async fn put_config_map(client: &Client, namespace: &str, name: &str) {
 /// What the API server says of `token`; none when it does not vouch for it.
 async fn review(client: &Client, token: &str, audience: &str) -> Option<UserInfo> {
     let review = TokenReview {
-        spec: TokenReviewSpec {
-            token: Some(token.to_owned()),
-            audiences: Some(vec![audience.to_owned()]),
-        },
+        spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) },
         ..TokenReview::default()
     };
     let api = Api::<TokenReview>::all(client.clone());
@@ -54,28 +51,16 @@ async fn a_namespace_is_made_and_read() {
 async fn a_pod_bound_token_tells_its_pod_to_its_audience_alone() {
     let client = ControlPlane::shared().await.unwrap().client().unwrap();
     let namespace = create_namespace(&client, "token").await.unwrap();
-    let bound = pod_bound_token(&client, &namespace, "streamer-0", "streamer", AUDIENCE, 600)
-        .await
-        .unwrap();
+    let bound = pod_bound_token(&client, &namespace, "streamer-0", "streamer", AUDIENCE, 600).await.unwrap();
 
     let user = review(&client, &bound.token, AUDIENCE).await.unwrap();
     let account = format!("system:serviceaccount:{namespace}:streamer");
     assert_eq!(user.username.as_deref(), Some(account.as_str()));
     let extra = user.extra.unwrap();
-    assert_eq!(
-        extra["authentication.kubernetes.io/pod-name"],
-        ["streamer-0"]
-    );
-    assert_eq!(
-        extra["authentication.kubernetes.io/pod-uid"],
-        [bound.pod_uid.as_str()]
-    );
+    assert_eq!(extra["authentication.kubernetes.io/pod-name"], ["streamer-0"]);
+    assert_eq!(extra["authentication.kubernetes.io/pod-uid"], [bound.pod_uid.as_str()]);
 
-    assert!(
-        review(&client, &bound.token, "somebody.else")
-            .await
-            .is_none()
-    );
+    assert!(review(&client, &bound.token, "somebody.else").await.is_none());
     let again = pod_bound_token(&client, &namespace, "streamer-0", "streamer", AUDIENCE, 600);
     assert_eq!(again.await.unwrap().pod_uid, bound.pod_uid);
     assert!(!format!("{bound:?}").contains(&bound.token));
@@ -86,9 +71,7 @@ async fn a_service_account_may_do_nothing_until_it_is_bound_to_a_role() {
     let cluster = ControlPlane::shared().await.unwrap();
     let client = cluster.client().unwrap();
     let namespace = create_namespace(&client, "rbac").await.unwrap();
-    let token = service_account_token(&client, &namespace, "operator", 600)
-        .await
-        .unwrap();
+    let token = service_account_token(&client, &namespace, "operator", 600).await.unwrap();
     let kubeconfig = cluster.kubeconfig_for(&token).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
@@ -117,17 +100,10 @@ async fn crds_are_served_once_they_are_applied() {
         )
     };
     let client = ControlPlane::shared().await.unwrap().client().unwrap();
-    let yaml = format!(
-        "---\n{}---\n{}",
-        crd("weirs", "Weir"),
-        crd("rivers", "River")
-    );
+    let yaml = format!("---\n{}---\n{}", crd("weirs", "Weir"), crd("rivers", "River"));
     apply_crds(&client, &yaml).await.unwrap();
     apply_crds(&client, &yaml).await.unwrap();
-    let served = client
-        .list_api_group_resources("e2e.weir.dev/v1")
-        .await
-        .unwrap();
+    let served = client.list_api_group_resources("e2e.weir.dev/v1").await.unwrap();
     let mut kinds: Vec<_> = served.resources.iter().map(|r| r.kind.as_str()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, ["River", "Weir"]);
@@ -146,27 +122,18 @@ async fn objects_outlive_an_api_server_and_an_etcd_that_are_killed() {
     cluster.kill_api_server().await.unwrap();
     assert!(maps.get("kept").await.is_err());
     cluster.start_api_server().await.unwrap();
-    assert_eq!(
-        maps.get("kept").await.unwrap().data.unwrap()["key"],
-        "value"
-    );
+    assert_eq!(maps.get("kept").await.unwrap().data.unwrap()["key"], "value");
 
     cluster.kill_etcd().await.unwrap();
     cluster.start_etcd().await.unwrap();
-    assert_eq!(
-        maps.get("kept").await.unwrap().data.unwrap()["key"],
-        "value"
-    );
+    assert_eq!(maps.get("kept").await.unwrap().data.unwrap()["key"], "value");
     assert!(cluster.etcd_data_dir().unwrap().join("member/wal").is_dir());
 
     cluster.stop_api_server().await.unwrap();
     cluster.stop_etcd().await.unwrap();
     cluster.start_etcd().await.unwrap();
     cluster.start_api_server().await.unwrap();
-    assert_eq!(
-        maps.get("kept").await.unwrap().data.unwrap()["key"],
-        "value"
-    );
+    assert_eq!(maps.get("kept").await.unwrap().data.unwrap()["key"], "value");
 }
 
 /// The processes whose command line names `folder`.
@@ -175,10 +142,7 @@ fn processes_of(folder: &Path) -> Vec<String> {
     let output = String::from_utf8(output.unwrap().stdout).unwrap();
     let folder = folder.to_str().unwrap();
     let lines = output.lines().filter(|line| !line.starts_with('Z'));
-    lines
-        .filter(|line| line.contains(folder))
-        .map(str::to_owned)
-        .collect()
+    lines.filter(|line| line.contains(folder)).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -200,10 +164,7 @@ async fn nothing_is_left_of_a_control_plane_whose_owner_is_killed() {
     let folder = Path::new(&path).parent().unwrap();
     let running = processes_of(folder);
     for program in ["/etcd ", "/kube-apiserver "] {
-        assert!(
-            running.iter().any(|line| line.contains(program)),
-            "{running:?}"
-        );
+        assert!(running.iter().any(|line| line.contains(program)), "{running:?}");
     }
 
     owner.kill().await.unwrap();
@@ -218,28 +179,26 @@ async fn nothing_is_left_of_a_control_plane_whose_owner_is_killed() {
 
 #[tokio::test]
 async fn the_controller_manager_deletes_what_lost_its_owner_and_whole_namespaces() {
-    let options = Options {
-        controller_manager: true,
-    };
+    let options = Options { controller_manager: true };
     let cluster = ControlPlane::start(options).await.unwrap();
     let client = cluster.client().unwrap();
-    let namespace = create_namespace(&client, "owned").await.unwrap();
+    let namespace = create_namespace(&client, "collected").await.unwrap();
     let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
     put_config_map(&client, &namespace, "owner").await;
     let owner = maps.get("owner").await.unwrap();
-    let owned = serde_json::from_value(json!({
-        "metadata": { "name": "owned", "ownerReferences": [{
+    let dependent = serde_json::from_value(json!({
+        "metadata": { "name": "dependent", "ownerReferences": [{
             "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid(),
         }] },
     }));
     let params = PostParams::default();
-    let owned = maps.create(&params, &owned.unwrap()).await.unwrap();
-    let owned_uid = owned.uid().unwrap();
+    let dependent = maps.create(&params, &dependent.unwrap()).await.unwrap();
+    let dependent_uid = dependent.uid().unwrap();
 
     let within = Duration::from_mins(1);
     let delete = DeleteParams::default();
     maps.delete("owner", &delete).await.unwrap();
-    let gone = await_condition(maps, "owned", is_deleted(&owned_uid));
+    let gone = await_condition(maps, "dependent", is_deleted(&dependent_uid));
     tokio::time::timeout(within, gone).await.unwrap().unwrap();
 
     let namespaces = Api::<Namespace>::all(client);

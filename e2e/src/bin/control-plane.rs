@@ -32,20 +32,13 @@ async fn main() -> Result<()> {
         .init();
     let args = Args::parse();
     if args.build_only {
-        let all = [
-            Program::Etcd,
-            Program::KubeApiserver,
-            Program::KubeControllerManager,
-            Program::Kubectl,
-        ];
+        let all = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl];
         println!("{}", binaries(&all).await?.display());
         return Ok(());
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let run = async {
-        let options = Options {
-            controller_manager: args.controller_manager,
-        };
+        let options = Options { controller_manager: args.controller_manager };
         let control_plane = ControlPlane::start(options).await?;
         introduce(&control_plane, args.kubeconfig)?;
         std::future::pending::<Result<()>>().await
@@ -64,10 +57,7 @@ fn introduce(control_plane: &ControlPlane, copy: Option<PathBuf>) -> Result<()> 
         std::fs::copy(&path, &copy).with_context(cannot)?;
         path = std::path::absolute(copy)?;
     }
-    println!(
-        "The control plane is ready. Its kubeconfig: {}",
-        path.display()
-    );
+    println!("The control plane is ready. Its kubeconfig: {}", path.display());
     println!("    export KUBECONFIG={}", path.display());
     let kubectl = control_plane.binaries()?.join(Program::Kubectl.file_name());
     if kubectl.is_file() {

@@ -79,8 +79,7 @@ pub async fn binaries(programs: &[Program]) -> Result<PathBuf> {
     if missing(&folder, programs).is_empty() {
         return Ok(folder);
     }
-    fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the cache folder {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the cache folder {}", folder.display()))?;
     // Held until the end of this function; another test process may be building the same.
     let _lock = lock(folder.join(".lock")).await?;
     let missing = missing(&folder, programs);
@@ -111,9 +110,7 @@ async fn lock(path: PathBuf) -> Result<File> {
         file.lock()?;
         Ok(file)
     };
-    tokio::task::spawn_blocking(blocking)
-        .await?
-        .context("cannot lock the cache of the control plane")
+    tokio::task::spawn_blocking(blocking).await?.context("cannot lock the cache of the control plane")
 }
 
 /// `WEIR_CACHE`, `XDG_CACHE_HOME/weir` or `~/.cache/weir`: outside `target`, because
@@ -131,9 +128,8 @@ fn cache_folder_of(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBu
     if let Some(folder) = xdg.filter(|folder| folder.is_absolute()) {
         return Ok(folder.join("weir"));
     }
-    let home = variable("HOME").context(
-        "there is no folder to keep the control plane in: set WEIR_CACHE (HOME is not set either)",
-    )?;
+    let home = variable("HOME")
+        .context("there is no folder to keep the control plane in: set WEIR_CACHE (HOME is not set either)")?;
     Ok(Path::new(&home).join(".cache/weir"))
 }
 
@@ -171,20 +167,14 @@ impl Recipe {
             kubernetes: word_after("k8s.io/kubernetes v")
                 .map(|version| format!("v{version}"))
                 .context("go.mod of the control plane requires no k8s.io/kubernetes")?,
-            go: word_after("go ")
-                .context("go.mod of the control plane names no version of Go")?
-                .to_owned(),
+            go: word_after("go ").context("go.mod of the control plane names no version of Go")?.to_owned(),
             digest: hash.finalize().into(),
         })
     }
 
     fn folder_name(&self) -> String {
-        let mut name = format!(
-            "control-plane-{}-{}-{}-",
-            self.kubernetes,
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        );
+        let mut name =
+            format!("control-plane-{}-{}-{}-", self.kubernetes, std::env::consts::OS, std::env::consts::ARCH);
         name.extend(self.digest.iter().take(6).map(|byte| format!("{byte:02x}")));
         name
     }
@@ -221,10 +211,7 @@ impl Recipe {
             "`go env GOVERSION` failed: {}; {needed}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        ensure!(
-            is_at_least(version, &self.go),
-            "{version} is too old; {needed}"
-        );
+        ensure!(is_at_least(version, &self.go), "{version} is too old; {needed}");
         Ok(())
     }
 
@@ -232,11 +219,7 @@ impl Recipe {
     async fn build(&self, program: Program, folder: &Path) -> Result<()> {
         eprintln!(
             "building {program} {}into {} (only once; the whole control plane takes some minutes)",
-            if program == Program::Etcd {
-                ""
-            } else {
-                "of Kubernetes "
-            },
+            if program == Program::Etcd { "" } else { "of Kubernetes " },
             folder.display()
         );
         let started = Instant::now();
@@ -272,9 +255,7 @@ fn is_at_least(version: &str, needed: &str) -> bool {
         let version = version.trim_start_matches("go").split([' ', '-']).next();
         let parts = version.unwrap_or_default().split('.').map(|part| {
             let digits = part.find(|c: char| !c.is_ascii_digit());
-            part.get(..digits.unwrap_or(part.len()))
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(0)
+            part.get(..digits.unwrap_or(part.len())).and_then(|digits| digits.parse().ok()).unwrap_or(0)
         });
         parts.chain([0, 0]).take(3).collect()
     };
@@ -290,15 +271,9 @@ mod tests {
         let recipe = Recipe::read(Path::new(MODULE)).unwrap();
         let minor = recipe.kubernetes.split('.').nth(1).unwrap();
         let flags = recipe.linker_flags();
-        assert!(
-            flags.contains(&format!("gitVersion={}", recipe.kubernetes)),
-            "{flags}"
-        );
+        assert!(flags.contains(&format!("gitVersion={}", recipe.kubernetes)), "{flags}");
         assert!(flags.ends_with(&format!("gitMinor={minor}")), "{flags}");
-        assert!(
-            is_at_least(&recipe.go, "1.24"),
-            "tool directives came with Go 1.24"
-        );
+        assert!(is_at_least(&recipe.go, "1.24"), "tool directives came with Go 1.24");
     }
 
     #[test]
@@ -334,11 +309,7 @@ mod tests {
                 found.map(|(_, value)| OsString::from(value))
             })
         };
-        let all = [
-            ("WEIR_CACHE", "/a"),
-            ("XDG_CACHE_HOME", "/b"),
-            ("HOME", "/c"),
-        ];
+        let all = [("WEIR_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
         assert_eq!(with(&all).unwrap(), Path::new("/a"));
         assert_eq!(with(&all[1..]).unwrap(), Path::new("/b/weir"));
         assert_eq!(with(&all[2..]).unwrap(), Path::new("/c/.cache/weir"));

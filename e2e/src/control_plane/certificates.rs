@@ -6,18 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 /// The names under which the API server is reached, here and from pods.
-const API_SERVER_NAMES: [&str; 5] = [
-    "localhost",
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-];
+const API_SERVER_NAMES: [&str; 5] =
+    ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
 
 /// Where the files lie, and what goes into a kubeconfig (PEM).
 pub(super) struct Certificates {
@@ -38,27 +33,15 @@ impl Certificates {
         let (admin_certificate, admin_key) = administrator(&ca)?;
         // Who signs a token is not who checks it: the API server takes the public half apart.
         let service_account = KeyPair::generate()?;
-        let certificates = Self {
-            folder: folder.to_owned(),
-            ca: ca.pem(),
-            admin_certificate,
-            admin_key,
-        };
+        let certificates = Self { folder: folder.to_owned(), ca: ca.pem(), admin_certificate, admin_key };
         for (file, content) in [
             (certificates.ca_file(), &certificates.ca),
             (certificates.server_certificate_file(), &server_certificate),
             (certificates.server_key_file(), &server_key),
-            (
-                certificates.service_account_key_file(),
-                &service_account.serialize_pem(),
-            ),
-            (
-                certificates.service_account_public_key_file(),
-                &service_account.public_key_pem(),
-            ),
+            (certificates.service_account_key_file(), &service_account.serialize_pem()),
+            (certificates.service_account_public_key_file(), &service_account.public_key_pem()),
         ] {
-            fs::write(&file, content)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(certificates)
     }
@@ -91,10 +74,7 @@ fn certificate_authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-fn api_server(
-    ca: &CertifiedIssuer<'_, KeyPair>,
-    addresses: &[Ipv4Addr],
-) -> Result<(String, String)> {
+fn api_server(ca: &CertifiedIssuer<'_, KeyPair>, addresses: &[Ipv4Addr]) -> Result<(String, String)> {
     let mut params = named("kube-apiserver");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     for name in API_SERVER_NAMES {
@@ -102,9 +82,7 @@ fn api_server(
         params.subject_alt_names.push(name);
     }
     let addresses = addresses.iter().copied().map(IpAddr::V4);
-    params
-        .subject_alt_names
-        .extend(addresses.map(SanType::IpAddress));
+    params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
     issue(ca, &params)
 }
 
@@ -112,9 +90,7 @@ fn api_server(
 fn administrator(ca: &CertifiedIssuer<'_, KeyPair>) -> Result<(String, String)> {
     let mut params = named("kubernetes-admin");
     let group = "system:masters";
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, group);
+    params.distinguished_name.push(DnType::OrganizationName, group);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     issue(ca, &params)
 }
@@ -122,17 +98,12 @@ fn administrator(ca: &CertifiedIssuer<'_, KeyPair>) -> Result<(String, String)> 
 fn named(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params
 }
 
 /// The certificate and its key, both PEM.
-fn issue(
-    ca: &CertifiedIssuer<'_, KeyPair>,
-    params: &CertificateParams,
-) -> Result<(String, String)> {
+fn issue(ca: &CertifiedIssuer<'_, KeyPair>, params: &CertificateParams) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, ca)?;
     Ok((certificate.pem(), key.serialize_pem()))

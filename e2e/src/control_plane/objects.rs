@@ -4,9 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::authentication::v1::{
-    BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus,
-};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
@@ -24,10 +22,7 @@ const FIELD_MANAGER: &str = "weir-e2e";
 /// Makes a namespace whose unique name starts with `prefix` and a hyphen, and returns its name.
 pub async fn create_namespace(client: &Client, prefix: &str) -> Result<String> {
     let namespace = Namespace {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{prefix}-")),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
         ..Namespace::default()
     };
     let api = Api::<Namespace>::all(client.clone());
@@ -50,18 +45,14 @@ pub async fn apply_crds(client: &Client, yaml: &str) -> Result<()> {
             "this YAML holds something other than CRDs: {}",
             kind.unwrap_or("an object without a kind")
         );
-        crds.push(serde_yaml::from_value::<CustomResourceDefinition>(
-            document,
-        )?);
+        crds.push(serde_yaml::from_value::<CustomResourceDefinition>(document)?);
     }
     ensure!(!crds.is_empty(), "there is no CRD in this YAML");
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     let params = PatchParams::apply(FIELD_MANAGER).force();
     for crd in &crds {
         let name = crd.name_any();
-        api.patch(&name, &params, &Patch::Apply(crd))
-            .await
-            .with_context(|| format!("the CRD {name} was refused"))?;
+        api.patch(&name, &params, &Patch::Apply(crd)).await.with_context(|| format!("the CRD {name} was refused"))?;
     }
     for crd in &crds {
         let name = crd.name_any();
@@ -85,9 +76,7 @@ pub struct PodToken {
 
 impl fmt::Debug for PodToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PodToken")
-            .field("pod_uid", &self.pod_uid)
-            .finish_non_exhaustive()
+        f.debug_struct("PodToken").field("pod_uid", &self.pod_uid).finish_non_exhaustive()
     }
 }
 
@@ -128,10 +117,7 @@ pub async fn pod_bound_token(
         bound_object_ref: Some(bound_to),
         expiration_seconds: Some(expiry_s),
     };
-    Ok(PodToken {
-        token: request_token(client, namespace, service_account, spec).await?,
-        pod_uid: uid,
-    })
+    Ok(PodToken { token: request_token(client, namespace, service_account, spec).await?, pod_uid: uid })
 }
 
 /// A token of a ServiceAccount for the API server itself, as an operator uses it. The
@@ -143,19 +129,13 @@ pub async fn service_account_token(
     expiry_s: i64,
 ) -> Result<String> {
     create_service_account(client, namespace, service_account).await?;
-    let spec = TokenRequestSpec {
-        expiration_seconds: Some(expiry_s),
-        ..TokenRequestSpec::default()
-    };
+    let spec = TokenRequestSpec { expiration_seconds: Some(expiry_s), ..TokenRequestSpec::default() };
     request_token(client, namespace, service_account, spec).await
 }
 
 async fn create_service_account(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let account = ServiceAccount {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..ServiceAccount::default()
     };
     let api = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
@@ -169,10 +149,7 @@ async fn request_token(
     service_account: &str,
     spec: TokenRequestSpec,
 ) -> Result<String> {
-    let request = TokenRequest {
-        spec,
-        ..TokenRequest::default()
-    };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
     let api = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let params = PostParams::default();
     let answer: TokenRequest = api

@@ -25,12 +25,7 @@ pub(super) struct Part {
 
 impl Part {
     /// `binaries` is the folder of the programs, `folder` takes the log.
-    pub(super) fn new(
-        program: Program,
-        binaries: &Path,
-        folder: &Path,
-        args: Vec<OsString>,
-    ) -> Self {
+    pub(super) fn new(program: Program, binaries: &Path, folder: &Path, args: Vec<OsString>) -> Self {
         Self {
             program,
             file: binaries.join(program.file_name()),
@@ -87,11 +82,7 @@ pub(super) fn etcd_args(folder: &Path) -> Vec<OsString> {
     ]
 }
 
-pub(super) fn api_server_args(
-    folder: &Path,
-    port: u16,
-    certificates: &Certificates,
-) -> Vec<OsString> {
+pub(super) fn api_server_args(folder: &Path, port: u16, certificates: &Certificates) -> Vec<OsString> {
     vec![
         with_path("--etcd-servers=unix://", &etcd_socket(folder)),
         "--bind-address=127.0.0.1".into(),
@@ -107,21 +98,12 @@ pub(super) fn api_server_args(
         with_path("--tls-cert-file=", &certificates.server_certificate_file()),
         with_path("--tls-private-key-file=", &certificates.server_key_file()),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
-        with_path(
-            "--service-account-key-file=",
-            &certificates.service_account_public_key_file(),
-        ),
-        with_path(
-            "--service-account-signing-key-file=",
-            &certificates.service_account_key_file(),
-        ),
+        with_path("--service-account-key-file=", &certificates.service_account_public_key_file()),
+        with_path("--service-account-signing-key-file=", &certificates.service_account_key_file()),
     ]
 }
 
-pub(super) fn controller_manager_args(
-    kubeconfig: &Path,
-    certificates: &Certificates,
-) -> Vec<OsString> {
+pub(super) fn controller_manager_args(kubeconfig: &Path, certificates: &Certificates) -> Vec<OsString> {
     vec![
         with_path("--kubeconfig=", kubeconfig),
         // It is the only one, and a test should not wait for a lease.
@@ -129,10 +111,7 @@ pub(super) fn controller_manager_args(
         // It serves nothing: no port to clash.
         "--secure-port=0".into(),
         with_path("--root-ca-file=", &certificates.ca_file()),
-        with_path(
-            "--service-account-private-key-file=",
-            &certificates.service_account_key_file(),
-        ),
+        with_path("--service-account-private-key-file=", &certificates.service_account_key_file()),
     ]
 }
 
