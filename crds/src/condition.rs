@@ -69,10 +69,7 @@ pub fn set(conditions: &mut Vec<Condition>, mut new: Condition) {
 pub fn leading_reason<'a>(conditions: &'a [Condition], types: &[&str]) -> Option<&'a str> {
     let mut known = types.iter().filter_map(|type_| find(conditions, type_));
     let last = known.clone().next_back();
-    known
-        .find(|condition| condition.status != "True")
-        .or(last)
-        .map(|condition| condition.reason.as_str())
+    known.find(|condition| condition.status != "True").or(last).map(|condition| condition.reason.as_str())
 }
 
 #[cfg(test)]
@@ -85,10 +82,7 @@ mod tests {
             status: status.into(),
             reason: reason.into(),
             message: String::new(),
-            last_transition_time: serde_json::from_value(
-                format!("1970-01-01T00:00:{at:02}Z").into(),
-            )
-            .unwrap(),
+            last_transition_time: serde_json::from_value(format!("1970-01-01T00:00:{at:02}Z").into()).unwrap(),
             observed_generation: None,
         }
     }

@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 /// The longest `config`, written as JSON, in bytes.
 pub const MAX_CONFIG: usize = 65_536;
 
+/// A bound for fields that are refused anyway.
+const MAX_STRING: u32 = 2048;
+
 /// A field that cannot stand in `config`.
 struct Refused {
     /// Where it would stand; a `*` at the end stands for anything.
@@ -20,16 +23,11 @@ struct Refused {
 }
 
 const fn refused(path: &'static str, schema_type: &'static str, instead: &'static str) -> Refused {
-    Refused {
-        path,
-        schema_type,
-        instead,
-    }
+    Refused { path, schema_type, instead }
 }
 
 const REMOVE: &str = "remove it";
-const REFERENCE: &str =
-    "remove it, and name storage of the streamer's own configuration in config.dvr.reference";
+const REFERENCE: &str = "remove it, and name storage of the streamer's own configuration in config.dvr.reference";
 
 /// What the Stream itself says, and what streamers do not take from an external configuration (by the scope marks
 /// in the vendor's OpenAPI files of 2023).
@@ -38,20 +36,12 @@ const REFUSED: &[Refused] = &[
     refused("inputs", "array", "set spec.inputs"),
     refused("static", "boolean", "set spec.static"),
     refused("disabled", "boolean", "set spec.disabled"),
-    refused(
-        "template",
-        "string",
-        "write the template's fields into config",
-    ),
+    refused("template", "string", "write the template's fields into config"),
     refused("named_by", "string", REMOVE),
     refused("position", "integer", REMOVE),
     refused("stats", "object", REMOVE),
     refused("config_on_disk", "object", REMOVE),
-    refused(
-        "cluster_ingest",
-        "object",
-        "remove it: Weir places the stream",
-    ),
+    refused("cluster_ingest", "object", "remove it: Weir places the stream"),
     refused("srt_port_resolve", "object", REMOVE),
     refused("srt", "object", "remove it, or use config.srt_publish"),
     refused("srt2", "object", "remove it, or use config.srt_publish"),
@@ -91,7 +81,7 @@ impl Refused {
                 open
             }
             "string" => {
-                json!({"type": "string", "maxLength": crate::url::MAX_URL, "description": sentence})
+                json!({"type": "string", "maxLength": MAX_STRING, "description": sentence})
             }
             other => json!({"type": other, "description": sentence}),
         }
@@ -100,11 +90,7 @@ impl Refused {
     /// The keys of `config` that it refuses.
     fn found(&self, config: &Map<String, Value>) -> Vec<String> {
         let (parent, key) = self.path.split_once('.').unwrap_or(("", self.path));
-        let fields = if parent.is_empty() {
-            Some(config)
-        } else {
-            config.get(parent).and_then(Value::as_object)
-        };
+        let fields = if parent.is_empty() { Some(config) } else { config.get(parent).and_then(Value::as_object) };
         let matches = |name: &str| match key.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix),
             None => name == key,
@@ -126,24 +112,13 @@ pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     for field in REFUSED.iter().filter(|field| !field.path.ends_with('*')) {
         let sentence = field.sentence();
         let (cel, slot, key) = match field.path.split_once('.') {
-            None => (
-                format!("!has(self.{})", field.path),
-                &mut properties,
-                field.path,
-            ),
+            None => (format!("!has(self.{})", field.path), &mut properties, field.path),
             Some((parent, key)) => {
                 let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {}});
-                let slot = properties
-                    .entry(parent)
-                    .or_insert(open)
-                    .pointer_mut("/properties")
-                    .and_then(Value::as_object_mut);
+                let slot =
+                    properties.entry(parent).or_insert(open).pointer_mut("/properties").and_then(Value::as_object_mut);
                 let Some(slot) = slot else { continue };
-                (
-                    format!("!has(self.{parent}) || !has(self.{})", field.path),
-                    slot,
-                    key,
-                )
+                (format!("!has(self.{parent}) || !has(self.{})", field.path), slot, key)
             }
         };
         slot.insert(key.to_owned(), field.schema());
@@ -159,12 +134,7 @@ pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
 pub fn check(config: &Map<String, Value>) -> Vec<Problem> {
     let mut problems: Vec<Problem> = REFUSED
         .iter()
-        .flat_map(|field| {
-            field
-                .found(config)
-                .into_iter()
-                .map(|path| Problem::new(path, field.sentence()))
-        })
+        .flat_map(|field| field.found(config).into_iter().map(|path| Problem::new(path, field.sentence())))
         .collect();
     for (key, value) in config {
         check_strings(&format!("spec.config.{key}"), value, &mut problems);
@@ -182,11 +152,7 @@ pub fn check(config: &Map<String, Value>) -> Vec<Problem> {
 /// Reports every string within `value` whose `${` begins no reference.
 fn check_strings(path: &str, value: &Value, problems: &mut Vec<Problem>) {
     match value {
-        Value::String(text) => problems.extend(
-            parse(text)
-                .err()
-                .map(|error| Problem::new(path, error.to_string())),
-        ),
+        Value::String(text) => problems.extend(parse(text).err().map(|error| Problem::new(path, error.to_string()))),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 check_strings(&format!("{path}[{index}]"), item, problems);
@@ -206,9 +172,7 @@ mod tests {
     use super::*;
 
     fn check_json(config: Value) -> Vec<String> {
-        let Value::Object(config) = config else {
-            panic!("not an object")
-        };
+        let Value::Object(config) = config else { panic!("not an object") };
         check(&config).iter().map(ToString::to_string).collect()
     }
 
@@ -223,22 +187,14 @@ mod tests {
                 "spec.config.on_play.url[1]: '${' at character 1 begins no reference: write ${secret:NAME/KEY}, or $${ for a literal ${",
             ]
         );
-        assert_eq!(
-            check_json(json!({"title": "x".repeat(MAX_CONFIG)})).len(),
-            1
-        );
+        assert_eq!(check_json(json!({"title": "x".repeat(MAX_CONFIG)})).len(), 1);
     }
 
     #[test]
     fn a_refused_field_is_found_whatever_its_type() {
+        assert_eq!(check_json(json!({"meta": [1], "position": "1", "cache": {"path": null}})).len(), 3);
         assert_eq!(
-            check_json(json!({"meta": [1], "position": "1", "cache": {"path": null}})).len(),
-            3
-        );
-        assert_eq!(
-            check_json(
-                json!({"dvr": {"reference": "main"}, "logo": {}, "cache": 5, "srt_publish": {"port": 9000}})
-            ),
+            check_json(json!({"dvr": {"reference": "main"}, "logo": {}, "cache": 5, "srt_publish": {"port": 9000}})),
             [""; 0]
         );
     }

@@ -61,11 +61,7 @@ impl FromStr for Duration {
             parts += 1;
             rest = tail;
         }
-        if (1..=4).contains(&parts) {
-            Ok(Self { ms })
-        } else {
-            Err(NotADuration)
-        }
+        if (1..=4).contains(&parts) { Ok(Self { ms }) } else { Err(NotADuration) }
     }
 }
 
@@ -80,10 +76,7 @@ impl fmt::Display for Duration {
         if self.ms == 0 {
             return f.write_str("0s");
         }
-        units
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
+        units.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
     }
 }
 
@@ -95,9 +88,7 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -137,20 +128,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in [
-            "",
-            "30",
-            "s",
-            "30 s",
-            "-30s",
-            "1.5h",
-            "30S",
-            "1d",
-            "123456s",
-            "1s1s1s1s1s",
-            "1µs",
-            "1sec",
-        ] {
+        for text in ["", "30", "s", "30 s", "-30s", "1.5h", "30S", "1d", "123456s", "1s1s1s1s1s", "1µs", "1sec"] {
             assert_eq!(text.parse::<Duration>(), Err(NotADuration), "{text}");
         }
     }

@@ -17,15 +17,13 @@ const KEY_SENTENCE: &str = "a key is [prefix/]name, the name at most 63 letters,
 
 /// A rule for a map with such keys.
 pub(crate) fn keys() -> Rule {
-    rule(
-        format!("self.all(key, {})", matches("key", &key_pattern())),
-        KEY_SENTENCE,
-    )
+    rule(format!("self.all(key, {})", matches("key", &key_pattern())), KEY_SENTENCE)
 }
 
 /// The schema of a label's value.
 fn value() -> Schema {
-    let sentence = "a label's value is at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit";
+    let sentence =
+        "a label's value is at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit";
     let rules = [rule(matches("self", &format!("^({NAME})?$")), sentence)];
     json_schema!({"type": "string", "maxLength": 63, "x-kubernetes-validations": rules})
 }

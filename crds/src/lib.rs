@@ -22,9 +22,7 @@ pub use condition::Condition;
 pub use crds::{crds, crds_yaml};
 pub use duration::Duration;
 pub use placement::{Placement, PlacementSpec, PlacementStatus, Removal};
-pub use stream::{
-    Back, Failover, Input, Partition, Stream, StreamPlacement, StreamSpec, StreamStatus,
-};
+pub use stream::{Back, Failover, Input, Partition, Stream, StreamPlacement, StreamSpec, StreamStatus};
 pub use streamer::{Capacity, Load, Streamer, StreamerSpec, StreamerStatus};
 pub use validate::{Problem, check_stream, decode, validate};
 

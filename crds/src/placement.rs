@@ -28,11 +28,7 @@ pub const MAX_RECORDS: u32 = 40_000;
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams"),
     printcolumn(name = "Releasing", type_ = "integer", json_path = ".status.releasing"),
     printcolumn(name = "Term", type_ = "integer", json_path = ".spec.term"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlacementSpec {

@@ -36,9 +36,7 @@ pub enum Part {
 
 /// A reference that cannot be read. It does not repeat the text around it, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'${{' at character {at} begins no reference: write ${{secret:NAME/KEY}}, or $${{ for a literal ${{"
-)]
+#[error("'${{' at character {at} begins no reference: write ${{secret:NAME/KEY}}, or $${{ for a literal ${{")]
 pub struct Malformed {
     /// Where the `$` stands, in characters from 1.
     pub at: usize,
@@ -82,24 +80,15 @@ fn reference_of(text: &str) -> Option<SecretRef> {
         && name.chars().all(|c| alphanumeric(c) || ".-".contains(c))
         && name.starts_with(alphanumeric)
         && name.ends_with(alphanumeric);
-    let key_ok = (1..=253).contains(&key.len())
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    (name_ok && key_ok).then(|| SecretRef {
-        name: name.to_owned(),
-        key: key.to_owned(),
-    })
+    let key_ok = (1..=253).contains(&key.len()) && key.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    (name_ok && key_ok).then(|| SecretRef { name: name.to_owned(), key: key.to_owned() })
 }
 
-/// The same, for the API server: a CEL rule on a string.
-pub(crate) fn cel() -> Rule {
+/// The same, for the API server: a CEL rule about the string `subject`.
+pub(crate) fn rule_for(subject: &str) -> Rule {
     // A `$` before `{` begins a reference; one before another `$` is text, and two before `{` are an escape.
     let pattern = format!(r"^([^$]|[$]+([^${{]|$)|[$][$]+[{{]|[$][{{]secret:{NAME}/{KEY}[}}])*$");
-    rule(
-        matches("self", &pattern),
-        "'${' must begin a reference: write ${secret:NAME/KEY}, or $${ for a literal ${",
-    )
+    rule(matches(subject, &pattern), "'${' must begin a reference: write ${secret:NAME/KEY}, or $${ for a literal ${")
 }
 
 /// Something with Secrets' values in it: `Debug` does not show it.
@@ -131,9 +120,7 @@ pub enum FillError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A reference leads nowhere.
-    #[error(
-        "there is no value for ${{secret:{0}}}: make a Secret of type weir.dev/credentials with that name and key"
-    )]
+    #[error("there is no value for ${{secret:{0}}}: make a Secret of type weir.dev/credentials with that name and key")]
     Missing(SecretRef),
 }
 
@@ -154,16 +141,10 @@ pub fn fill_text(
 }
 
 /// The same for every string within `value` (not for the keys of objects).
-pub fn fill(
-    value: &Value,
-    secret: &mut dyn FnMut(&SecretRef) -> Option<String>,
-) -> Result<Filled<Value>, FillError> {
+pub fn fill(value: &Value, secret: &mut dyn FnMut(&SecretRef) -> Option<String>) -> Result<Filled<Value>, FillError> {
     Ok(Filled(match value {
         Value::String(text) => Value::String(fill_text(text, secret)?.0),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| Ok(fill(item, secret)?.0))
-            .collect::<Result<_, FillError>>()?,
+        Value::Array(items) => items.iter().map(|item| Ok(fill(item, secret)?.0)).collect::<Result<_, FillError>>()?,
         Value::Object(fields) => Value::Object(
             fields
                 .iter()
@@ -181,10 +162,7 @@ mod tests {
     use serde_json::json;
 
     fn secret(name: &str, key: &str) -> Part {
-        Part::Secret(SecretRef {
-            name: name.into(),
-            key: key.into(),
-        })
+        Part::Secret(SecretRef { name: name.into(), key: key.into() })
     }
 
     fn literal(text: &str) -> Part {
@@ -195,17 +173,10 @@ mod tests {
     fn references_and_escapes_are_told_apart() {
         assert_eq!(
             parse("rtsp://admin:${secret:cam-1/password}@10.0.0.1/live").unwrap(),
-            [
-                literal("rtsp://admin:"),
-                secret("cam-1", "password"),
-                literal("@10.0.0.1/live")
-            ]
+            [literal("rtsp://admin:"), secret("cam-1", "password"), literal("@10.0.0.1/live")]
         );
         assert_eq!(parse("${secret:cam/url}").unwrap(), [secret("cam", "url")]);
-        assert_eq!(
-            parse("$${secret:cam/url}").unwrap(),
-            [literal("${secret:cam/url}")]
-        );
+        assert_eq!(parse("$${secret:cam/url}").unwrap(), [literal("${secret:cam/url}")]);
         assert_eq!(parse("$$${x}$$$ 5$").unwrap(), [literal("$${x}$$$ 5$")]);
         assert_eq!(parse("").unwrap(), []);
     }
@@ -237,10 +208,7 @@ mod tests {
         let value = json!({"a": ["${secret:cam/p}", 1], "b": {"c": "$${secret:cam/p}"}});
         let filled = fill(&value, &mut |_| Some("hunter2 ${secret:x/y}".into())).unwrap();
         assert_eq!(format!("{filled:?}"), "Filled(…)");
-        assert_eq!(
-            filled.into_inner(),
-            json!({"a": ["hunter2 ${secret:x/y}", 1], "b": {"c": "${secret:cam/p}"}})
-        );
+        assert_eq!(filled.into_inner(), json!({"a": ["hunter2 ${secret:x/y}", 1], "b": {"c": "${secret:cam/p}"}}));
         let missing = fill(&value, &mut |_| None).unwrap_err();
         assert_eq!(
             missing.to_string(),
@@ -252,7 +220,7 @@ mod tests {
         /// The API server decides with a regular expression what the operator then reads with a parser.
         #[test]
         fn parser_and_rule_agree(text in r"([$]|[{]|[}]|[$][{]secret:|a|/|é|-|[$][{]secret:a/k[}]){0,12}") {
-            let pattern = cel().rule;
+            let pattern = rule_for("self").rule;
             let pattern = pattern.strip_prefix("self.matches(r'").unwrap().strip_suffix("')").unwrap();
             let schema = jsonschema::options()
                 .with_pattern_options(jsonschema::PatternOptions::regex())

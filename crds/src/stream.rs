@@ -27,39 +27,12 @@ use serde_json::{Map, Value};
     shortname = "wst",
     category = "weir",
     printcolumn(name = "Streamer", type_ = "string", json_path = ".status.streamer"),
-    printcolumn(
-        name = "Placed",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Placed\")].status"
-    ),
-    printcolumn(
-        name = "Captured",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Captured\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Media Name",
-        type_ = "string",
-        json_path = ".status.mediaName",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Epoch",
-        type_ = "integer",
-        json_path = ".status.epoch",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.reason",
-        priority = 1
-    )
+    printcolumn(name = "Placed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Placed\")].status"),
+    printcolumn(name = "Captured", type_ = "string", json_path = ".status.conditions[?(@.type==\"Captured\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Media Name", type_ = "string", json_path = ".status.mediaName", priority = 1),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = spec_rules()))]
@@ -93,10 +66,11 @@ pub struct StreamSpec {
 /// One source of a stream.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = url::rules()))]
 pub struct Input {
     /// Where the stream is read from; `publish://` is whoever publishes to it. `${secret:NAME/KEY}` stands for a value
     /// of a Secret of type weir.dev/credentials; `$${` is a literal `${`.
-    #[schemars(schema_with = "url::schema")]
+    #[schemars(length(min = 1, max = 2048))]
     pub url: String,
 }
 
@@ -133,11 +107,7 @@ pub struct Failover {
 
 impl Default for Failover {
     fn default() -> Self {
-        Self {
-            after: Duration::from_ms(30_000),
-            back: Back::Stay,
-            partition: Partition::KeepCapturing,
-        }
+        Self { after: Duration::from_ms(30_000), back: Back::Stay, partition: Partition::KeepCapturing }
     }
 }
 
@@ -203,8 +173,7 @@ const fn yes() -> bool {
 
 /// On the spec, with `has()` both ways: a rule on the field itself is got round by unsetting it first.
 fn spec_rules() -> Vec<Rule> {
-    let unchanged =
-        "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)";
+    let unchanged = "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)";
     let sentence = "a stream's name cannot be changed, set or unset later: make a new Stream with the new name and delete this one";
     vec![rule(unchanged, sentence).field_path(".name")]
 }
@@ -213,12 +182,17 @@ fn failover_rules() -> Vec<Rule> {
     let duration = matches("self.after", duration::PATTERN);
     vec![
         rule(
-            format!("!{duration} || (duration(self.after) > duration('0s') && duration(self.after) <= duration('24h'))"),
+            format!(
+                "!{duration} || (duration(self.after) > duration('0s') && duration(self.after) <= duration('24h'))"
+            ),
             "failover.after must be more than 0s and at most 24h: write it like 30s",
         )
         .field_path(".after"),
         rule("self.back != 'Return'", "Return is not carried out by this version: use Stay").field_path(".back"),
-        rule("self.partition != 'StopCapturing'", "StopCapturing is not carried out by this version: use KeepCapturing")
-            .field_path(".partition"),
+        rule(
+            "self.partition != 'StopCapturing'",
+            "StopCapturing is not carried out by this version: use KeepCapturing",
+        )
+        .field_path(".partition"),
     ]
 }

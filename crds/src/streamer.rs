@@ -24,47 +24,20 @@ use serde::{Deserialize, Serialize};
     shortname = "wsr",
     category = "weir",
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary"),
-    printcolumn(name = "Roles", type_ = "string", json_path = ".spec.roles"),
+    printcolumn(name = "Roles", type_ = "string", json_path = ".status.roles"),
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams"),
-    printcolumn(
-        name = "Capacity",
-        type_ = "integer",
-        json_path = ".spec.capacity.streams"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.sidecarVersion"
-    ),
-    printcolumn(
-        name = "Address",
-        type_ = "string",
-        json_path = ".spec.addresses[0]",
-        priority = 1
-    ),
+    printcolumn(name = "Capacity", type_ = "integer", json_path = ".spec.capacity.streams"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.sidecarVersion"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.addresses[0]", priority = 1),
     printcolumn(
         name = "Synced",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Synced\")].status",
         priority = 1
     ),
-    printcolumn(
-        name = "Last Contact",
-        type_ = "date",
-        json_path = ".status.lastContact",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Revision",
-        type_ = "integer",
-        json_path = ".status.replicaRevision",
-        priority = 1
-    )
+    printcolumn(name = "Last Contact", type_ = "date", json_path = ".status.lastContact", priority = 1),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.replicaRevision", priority = 1)
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct StreamerSpec {
@@ -110,6 +83,10 @@ pub struct StreamerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub summary: Option<String>,
+    /// Its roles as `kubectl get nodes` shows them: `ingest,transcode`, or `<none>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub roles: Option<String>,
     /// How many streams records name it for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
@@ -167,6 +144,13 @@ impl Streamer {
     }
 }
 
+impl StreamerSpec {
+    /// The roles as [`StreamerStatus::roles`] shows them.
+    pub fn role_list(&self) -> String {
+        if self.roles.is_empty() { "<none>".into() } else { self.roles.join(",") }
+    }
+}
+
 const HOST: &str = "[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?";
 
 fn hostname_rules() -> Vec<Rule> {
@@ -175,21 +159,14 @@ fn hostname_rules() -> Vec<Rule> {
 }
 
 fn addresses(_: &mut SchemaGenerator) -> Schema {
-    let pattern =
-        format!(r"^({HOST}(:[0-9]{{1,5}})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\](:[0-9]{{1,5}})?)$");
+    let pattern = format!(r"^({HOST}(:[0-9]{{1,5}})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\](:[0-9]{{1,5}})?)$");
     let sentence = "an address is an IP address or a host name, with or without a port and without a scheme: write it like '10.0.0.7', 'media-1:8080' or '[fd00::7]:8080'";
     strings(261, &[rule(matches("self", &pattern), sentence)])
 }
 
 fn roles(_: &mut SchemaGenerator) -> Schema {
     let sentence = "a role is made of small letters, digits and '-': write it like 'ingest'";
-    strings(
-        63,
-        &[rule(
-            matches("self", "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
-            sentence,
-        )],
-    )
+    strings(63, &[rule(matches("self", "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"), sentence)])
 }
 
 /// The schema of a short list of strings.

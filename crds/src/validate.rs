@@ -25,10 +25,7 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-        }
+        Self { path: path.into(), message: message.into() }
     }
 }
 
@@ -64,18 +61,8 @@ static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
         let names = underscored(&rules);
         escape(&mut rules, &names);
         let rules = kube_cel::compile_schema(&rules);
-        let has_status_subresource = version
-            .subresources
-            .is_some_and(|subresources| subresources.status.is_some());
-        Some((
-            crd.spec.names.kind,
-            Kind {
-                schema,
-                structure,
-                rules,
-                has_status_subresource,
-            },
-        ))
+        let has_status_subresource = version.subresources.is_some_and(|subresources| subresources.status.is_some());
+        Some((crd.spec.names.kind, Kind { schema, structure, rules, has_status_subresource }))
     });
     kinds.collect()
 });
@@ -85,41 +72,27 @@ static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
 /// innards of `config` can tell ([`check_stream`]) is not looked at.
 pub fn validate(kind: &str, object: &Value, old: Option<&Value>) -> Result<Value, Vec<Problem>> {
     let known = || KINDS.keys().cloned().collect::<Vec<_>>().join(", ");
-    let kind = KINDS
-        .get(kind)
-        .ok_or_else(|| vec![Problem::new("kind", format!("must be one of {}", known()))])?;
+    let kind = KINDS.get(kind).ok_or_else(|| vec![Problem::new("kind", format!("must be one of {}", known()))])?;
     let object = kind.admit(object);
     let (mut problems, readable) = kind.structure_problems(&object);
     if readable {
         let old = old.map(|old| kind.admit(old));
         problems.extend(kind.rule_problems(&object, old.as_ref()));
     }
-    if problems.is_empty() {
-        Ok(object)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(object) } else { Err(problems) }
 }
 
 /// Reads one object as its type. An object that cannot be read (stored before its definition changed, say) is an
 /// error of its own and spoils no list.
-pub fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(
-    object: &Value,
-) -> Result<K, Vec<Problem>> {
+pub fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(object: &Value) -> Result<K, Vec<Problem>> {
     K::deserialize(object).map_err(|_| {
         // Not serde's own words: they repeat the value.
         let kind = K::kind(&());
-        let problems = KINDS
-            .get(kind.as_ref())
-            .map(|kind| kind.structure_problems(object).0)
-            .unwrap_or_default();
+        let problems = KINDS.get(kind.as_ref()).map(|kind| kind.structure_problems(object).0).unwrap_or_default();
         if problems.is_empty() {
             vec![Problem::new(
                 "",
-                format!(
-                    "cannot be read as a {kind}: compare it with `kubectl explain {}`",
-                    kind.to_lowercase()
-                ),
+                format!("cannot be read as a {kind}: compare it with `kubectl explain {}`", kind.to_lowercase()),
             )]
         } else {
             problems
@@ -153,11 +126,7 @@ impl Kind {
             use ValidationErrorKind::{MaxItems, MaxLength, MaxProperties, Required, Type};
             readable &= !matches!(
                 error.kind(),
-                Required { .. }
-                    | Type { .. }
-                    | MaxItems { .. }
-                    | MaxLength { .. }
-                    | MaxProperties { .. }
+                Required { .. } | Type { .. } | MaxItems { .. } | MaxLength { .. } | MaxProperties { .. }
             );
             problems.extend(structure_problem(&error));
         }
@@ -165,14 +134,9 @@ impl Kind {
     }
 
     fn rule_problems(&self, object: &Value, old: Option<&Value>) -> Vec<Problem> {
-        let errors = kube_cel::validate_compiled(&self.rules, object, old)
-            .err()
-            .map(kube_cel::ValidationErrors::into_vec);
-        errors
-            .into_iter()
-            .flatten()
-            .map(|error| Problem::new(error.field_path, error.message))
-            .collect()
+        let errors =
+            kube_cel::validate_compiled(&self.rules, object, old).err().map(kube_cel::ValidationErrors::into_vec);
+        errors.into_iter().flatten().map(|error| Problem::new(error.field_path, error.message)).collect()
     }
 }
 
@@ -180,49 +144,33 @@ impl Kind {
 fn structure_problem(error: &ValidationError<'_>) -> Vec<Problem> {
     let path = path_of(error.instance_path());
     let at = |name: &str| {
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        }
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
     };
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let sentence = "unknown field: correct or remove it (further fields of the stream stand in spec.config)";
-            unexpected
-                .iter()
-                .map(|name| Problem::new(at(name), sentence))
-                .collect()
+            unexpected.iter().map(|name| Problem::new(at(name), sentence)).collect()
         }
-        ValidationErrorKind::Required { property } => vec![Problem::new(
-            at(property.as_str().unwrap_or_default()),
-            "is required: set it",
-        )],
-        _ => vec![Problem::new(
-            path,
-            error.masked_with("the value").to_string(),
-        )],
+        ValidationErrorKind::Required { property } => {
+            vec![Problem::new(at(property.as_str().unwrap_or_default()), "is required: set it")]
+        }
+        _ => vec![Problem::new(path, error.masked_with("the value").to_string())],
     }
 }
 
 /// A JSON pointer as Kubernetes writes paths.
 fn path_of(location: &Location) -> String {
-    location
-        .segments()
-        .fold(String::new(), |path, segment| match segment {
-            LocationSegment::Index(index) => format!("{path}[{index}]"),
-            LocationSegment::Property(name) if path.is_empty() => name.into_owned(),
-            LocationSegment::Property(name) => format!("{path}.{name}"),
-        })
+    location.segments().fold(String::new(), |path, segment| match segment {
+        LocationSegment::Index(index) => format!("{path}[{index}]"),
+        LocationSegment::Property(name) if path.is_empty() => name.into_owned(),
+        LocationSegment::Property(name) => format!("{path}.{name}"),
+    })
 }
 
 /// Adds what the API server knows of every object and no definition says.
 fn complete(schema: &mut Value, kind: &str) {
     let subdomain = rule(
-        matches(
-            "self",
-            "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
-        ),
+        matches("self", "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"),
         "a name is made of small letters, digits, '-' and '.', and begins and ends with a letter or digit",
     );
     let label = rule(
@@ -240,10 +188,8 @@ fn complete(schema: &mut Value, kind: &str) {
     if let Some(labels) = properties["labels"].as_object_mut() {
         labels.remove("maxProperties"); // a selector's bound, not an object's
     }
-    schema["properties"]["metadata"] =
-        json!({"type": "object", "required": ["name"], "properties": properties});
-    schema["properties"]["apiVersion"] =
-        json!({"type": "string", "const": format!("{GROUP}/{VERSION}")});
+    schema["properties"]["metadata"] = json!({"type": "object", "required": ["name"], "properties": properties});
+    schema["properties"]["apiVersion"] = json!({"type": "string", "const": format!("{GROUP}/{VERSION}")});
     schema["properties"]["kind"] = json!({"type": "string", "const": kind});
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
 }
@@ -302,19 +248,9 @@ fn underscored(schema: &Value) -> BTreeSet<String> {
     let mut schemas = vec![schema];
     while let Some(schema) = schemas.pop() {
         let fields = schema.get("properties").and_then(Value::as_object);
-        names.extend(
-            fields
-                .into_iter()
-                .flat_map(|fields| fields.keys())
-                .filter(|name| name.contains('_'))
-                .cloned(),
-        );
+        names.extend(fields.into_iter().flat_map(|fields| fields.keys()).filter(|name| name.contains('_')).cloned());
         schemas.extend(fields.into_iter().flat_map(|fields| fields.values()));
-        schemas.extend(
-            ["items", "additionalProperties"]
-                .into_iter()
-                .filter_map(|key| schema.get(key)),
-        );
+        schemas.extend(["items", "additionalProperties"].into_iter().filter_map(|key| schema.get(key)));
     }
     names
 }
@@ -322,18 +258,10 @@ fn underscored(schema: &Value) -> BTreeSet<String> {
 /// kube-cel 0.8 doubles the underscores of field names (the API server escapes only names with two of them): a rule
 /// that says `has(self.named_by)` would not see the field. Its rules get the same escape.
 fn escape(schema: &mut Value, names: &BTreeSet<String>) {
-    for rule in schema
-        .get_mut("x-kubernetes-validations")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+    for rule in schema.get_mut("x-kubernetes-validations").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(Value::String(cel)) = rule.get_mut("rule") {
             for name in names {
-                *cel = cel.replace(
-                    &format!(".{name})"),
-                    &format!(".{})", name.replace('_', "__")),
-                );
+                *cel = cel.replace(&format!(".{name})"), &format!(".{})", name.replace('_', "__")));
             }
         }
     }
