@@ -1,1 +1,7 @@
-//! placeholder
+//! Weir against real parts: a real control plane, streamers with the protocol's habits, and the source registry that sees who captures what.
+
+pub mod child;
+pub mod control_plane;
+pub mod registry;
+pub mod scratch_folder;
+pub mod streamer;
