@@ -178,6 +178,12 @@ impl Rows {
         (self.rows.len() + self.holds.len()) as u64
     }
 
+    /// Rows whose current document is refused, counted.
+    pub fn refused(&self) -> u64 {
+        let refused = |row: &&Row| matches!(row.judged, Judged::Refused { .. });
+        self.rows.values().filter(refused).count() as u64
+    }
+
     /// The digest, as a mark carries it.
     pub fn digest(&self) -> String {
         self.digest.text()

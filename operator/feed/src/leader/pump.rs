@@ -148,11 +148,8 @@ impl Leader {
         }
         let held = row.or(stopping).unwrap_or(0);
         // Somebody wants it, or we do not know yet: it will be adopted, or placed once it is clear.
-        if !self.settled
-            || self.wants.is_none()
-            || self.want(stream).is_some()
-            || self.strays_held(&stream.namespace, now)
-        {
+        let wanted = self.want(stream).is_some_and(|want| !want.disabled);
+        if !self.settled || self.wants.is_none() || wanted || self.strays_held(&stream.namespace, now) {
             return match stopping {
                 Some(epoch) if row.is_none() => Target::Delete(epoch),
                 _ => Target::Hold(held),

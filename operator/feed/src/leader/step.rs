@@ -75,6 +75,8 @@ pub struct Want {
     pub after: u64,
     pub partition: Partition,
     pub is_static: bool,
+    /// Nobody is to capture it: its record goes, and with it the rows.
+    pub disabled: bool,
     /// The document for its owner; `None` where it cannot be made now (a Secret is missing, the Stream is malformed):
     /// who serves it goes on serving what it has.
     pub document: Option<Document>,

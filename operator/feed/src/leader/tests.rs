@@ -270,6 +270,7 @@ fn want(name: &str) -> Want {
         after: 30_000,
         partition: Partition::KeepCapturing,
         is_static: true,
+        disabled: false,
         document: Some(document),
     }
 }
