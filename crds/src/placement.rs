@@ -36,7 +36,7 @@ pub struct PlacementSpec {
     pub term: u64,
     /// One record for each stream.
     #[serde(default)]
-    #[schemars(length(max = 40_000), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MAX_RECORDS), extend("x-kubernetes-list-type" = "atomic"))]
     pub records: Vec<Record>,
     /// A removal of many streams at once that is being held.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,15 +46,11 @@ fn every_kind_of_error_is_refused_with_a_sentence() {
         put(&mut object["spec"], &case.spec);
         put(&mut object, &case.object);
         let problems = validate(&case.kind, &object, None).expect_err(&case.title);
-        let said = problems.iter().any(|problem| {
-            problem.path.starts_with(&case.path) && problem.message.starts_with(&case.says)
-        });
+        let said = problems
+            .iter()
+            .any(|problem| problem.path.starts_with(&case.path) && problem.message.starts_with(&case.says));
         assert!(said, "{}: {:#?}", case.title, text(&problems));
-        assert!(
-            !format!("{problems:?}").contains("rule evaluation error"),
-            "{}: {problems:?}",
-            case.title
-        );
+        assert!(!format!("{problems:?}").contains("rule evaluation error"), "{}: {problems:?}", case.title);
     }
 }
 
@@ -68,10 +64,7 @@ fn all_errors_of_one_manifest_are_said_at_once() {
         },
     });
     let problems = text(&validate("Stream", &object, None).unwrap_err());
-    let paths: Vec<_> = problems
-        .iter()
-        .map(|problem| problem.split(": ").next().unwrap())
-        .collect();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
     let expected = [
         "spec.typo",
         "spec.name",
@@ -103,11 +96,7 @@ fn a_small_stream_gets_its_defaults() {
     );
     let stream: Stream = decode(&taken).unwrap();
     assert_eq!(
-        (
-            stream.media_name(),
-            stream.spec.failover.after.as_ms(),
-            stream.spec.r#static
-        ),
+        (stream.media_name(), stream.spec.failover.after.as_ms(), stream.spec.r#static),
         ("bunny", 10_000, true)
     );
     // Rust and the schema agree on the defaults.
@@ -143,13 +132,8 @@ fn good_objects_are_taken() {
         "placement": {"streamerSelector": {"matchLabels": {"example.com/zone": "a", "empty": ""}, "matchExpressions": [{"key": "gpu", "operator": "In", "values": ["yes"]}]}},
         "failover": {"after": "1m30s"},
     });
-    let taken = validate("Stream", &stream, None)
-        .map_err(|problems| text(&problems))
-        .unwrap();
-    assert_eq!(
-        taken["spec"]["config"], stream["spec"]["config"],
-        "config is passed through untouched"
-    );
+    let taken = validate("Stream", &stream, None).map_err(|problems| text(&problems)).unwrap();
+    assert_eq!(taken["spec"]["config"], stream["spec"]["config"], "config is passed through untouched");
     assert_eq!(check_stream(&decode::<Stream>(&taken).unwrap().spec), []);
 
     let mut streamer = good("Streamer");
@@ -157,29 +141,17 @@ fn good_objects_are_taken() {
         "hostname": "media-1.example.com", "addresses": ["10.0.0.7", "media-1:8080", "[fd00::7]:8080", "fd00::7"], "roles": ["ingest"],
         "capacity": {"streams": 200}, "streamSelector": {"matchLabels": {"tier": "gold"}}, "unschedulable": true, "drain": true,
     });
-    let taken = validate("Streamer", &streamer, None)
-        .map_err(|problems| text(&problems))
-        .unwrap();
-    assert_eq!(
-        decode::<Streamer>(&taken).unwrap().spec.capacity.streams,
-        Some(200)
-    );
+    let taken = validate("Streamer", &streamer, None).map_err(|problems| text(&problems)).unwrap();
+    assert_eq!(decode::<Streamer>(&taken).unwrap().spec.capacity.streams, Some(200));
 
     let record = json!({"name": "mylive/bunny", "stream": "bunny", "uid": "u", "streamer": "media-1", "epoch": 1_800_000_000_000_u64, "phase": "Releasing", "to": "media-2"});
     let mut placement = good("Placement");
-    placement["spec"] = json!({"term": 1_800_000_000_000_u64, "records": [record], "removal": {"until": "2026-11-21T05:00:00Z"}});
+    placement["spec"] =
+        json!({"term": 1_800_000_000_000_u64, "records": [record], "removal": {"until": "2026-11-21T05:00:00Z"}});
     placement["status"] = json!({"streams": 1, "releasing": 1});
-    let taken = validate("Placement", &placement, None)
-        .map_err(|problems| text(&problems))
-        .unwrap();
+    let taken = validate("Placement", &placement, None).map_err(|problems| text(&problems)).unwrap();
     let placement: Placement = decode(&taken).unwrap();
-    assert_eq!(
-        (
-            placement.spec.records.len(),
-            placement.status.unwrap().releasing
-        ),
-        (1, 1)
-    );
+    assert_eq!((placement.spec.records.len(), placement.status.unwrap().releasing), (1, 1));
 }
 
 #[test]
@@ -197,14 +169,9 @@ fn a_name_cannot_be_changed_whichever_way() {
         (json!("a"), json!(null), false),
         (json!(null), json!("b"), false),
     ] {
-        let said = validate("Stream", &named(new.clone()), Some(&named(old.clone())))
-            .err()
-            .map(|problems| text(&problems));
-        assert_eq!(
-            said,
-            (!taken).then(|| vec![sentence.to_owned()]),
-            "from {old} to {new}"
-        );
+        let said =
+            validate("Stream", &named(new.clone()), Some(&named(old.clone()))).err().map(|problems| text(&problems));
+        assert_eq!(said, (!taken).then(|| vec![sentence.to_owned()]), "from {old} to {new}");
     }
 }
 
@@ -238,12 +205,7 @@ fn an_object_of_another_kind_is_refused() {
         text(&validate("Stream", &object, None).unwrap_err()),
         ["apiVersion: \"weir.dev/v1alpha1\" was expected"]
     );
-    for nonsense in [
-        json!(null),
-        json!([]),
-        json!("x"),
-        json!({"spec": {"inputs": [[]]}, "metadata": 5}),
-    ] {
+    for nonsense in [json!(null), json!([]), json!("x"), json!({"spec": {"inputs": [[]]}, "metadata": 5})] {
         validate("Stream", &nonsense, None).unwrap_err();
     }
 }
@@ -275,20 +237,9 @@ fn every_string_list_and_map_has_a_bound() {
     }
     let mut unbounded = vec![];
     for crd in crds() {
-        let schema = serde_json::to_value(
-            &crd.spec.versions[0]
-                .schema
-                .as_ref()
-                .unwrap()
-                .open_api_v3_schema,
-        )
-        .unwrap();
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema).unwrap();
         for half in ["spec", "status"] {
-            walk(
-                &format!("{}.{half}", crd.spec.names.kind),
-                &schema["properties"][half],
-                &mut unbounded,
-            );
+            walk(&format!("{}.{half}", crd.spec.names.kind), &schema["properties"][half], &mut unbounded);
         }
     }
     assert_eq!(unbounded, [""; 0]);
@@ -297,9 +248,7 @@ fn every_string_list_and_map_has_a_bound() {
 #[test]
 fn the_committed_yaml_is_what_is_generated() {
     for crd in crds() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("yaml")
-            .join(weir_crds::crds::file_name(&crd));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml").join(weir_crds::crds::file_name(&crd));
         let committed = std::fs::read_to_string(&file).unwrap_or_default();
         let generated = weir_crds::crds::crd_yaml(&crd);
         assert!(
