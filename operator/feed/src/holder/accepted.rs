@@ -42,10 +42,7 @@ impl Answers {
             self.settled = std::mem::take(&mut self.fresh);
             self.fresh_since = now;
         }
-        let given: Given = items
-            .iter()
-            .map(|item| (item.name.clone(), item.hash.clone()))
-            .collect();
+        let given: Given = items.iter().map(|item| (item.name.clone(), item.hash.clone())).collect();
         if !given.is_empty() && self.fresh.len() < MAX_ANSWERS && !self.fresh.contains(&given) {
             self.fresh.push(given);
         }
@@ -78,9 +75,7 @@ impl Holder {
         self.watch.config = match external {
             External::Untold => ConfigStatus::Unknown,
             External::Loaded => ConfigStatus::Loaded,
-            External::Error { message, .. } => ConfigStatus::Error {
-                message: message.clone(),
-            },
+            External::Error { message, .. } => ConfigStatus::Error { message: message.clone() },
         };
         let settled = begun > self.answers.fresh_since;
         match external {
@@ -137,13 +132,7 @@ impl Holder {
     }
 
     /// The streamer refuses an answer.
-    fn refuse(
-        &mut self,
-        message: &str,
-        index: Option<usize>,
-        settled: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    fn refuse(&mut self, message: &str, index: Option<usize>, settled: bool, out: &mut Vec<Effect>) {
         self.drop_stale_trials();
         if index.is_some_and(|index| self.is_explained(index)) {
             return;
@@ -164,11 +153,8 @@ impl Holder {
             // Nothing fits the place: whatever is new may be at fault.
             self.answers.base = None;
             let answers = self.answers.settled.iter().chain(&self.answers.fresh);
-            let unseen: BTreeSet<String> = answers
-                .flatten()
-                .filter(|given| self.is_unseen(given))
-                .map(|(name, _)| name.clone())
-                .collect();
+            let unseen: BTreeSet<String> =
+                answers.flatten().filter(|given| self.is_unseen(given)).map(|(name, _)| name.clone()).collect();
             let certain = unseen.len() == 1;
             self.set_back(unseen, message, certain, out);
         }
@@ -189,9 +175,7 @@ impl Holder {
     /// Whether `name`'s current document was in one of the last answers.
     fn was_given(&self, name: &str) -> bool {
         let answers = self.answers.settled.iter().chain(&self.answers.fresh);
-        answers
-            .flatten()
-            .any(|given| given.0 == name && self.is_unseen(given))
+        answers.flatten().any(|given| given.0 == name && self.is_unseen(given))
     }
 
     fn set_back(
@@ -221,11 +205,7 @@ impl Holder {
             found
         };
         let settled = at(&self.answers.settled);
-        if settled.is_empty() {
-            at(&self.answers.fresh)
-        } else {
-            settled
-        }
+        if settled.is_empty() { at(&self.answers.fresh) } else { settled }
     }
 
     /// Whether `index` may mean a document that is set back already: an error that is older than that.
@@ -233,18 +213,14 @@ impl Holder {
         let answers = [&self.answers.settled, &self.answers.fresh];
         answers.into_iter().any(|answers| {
             self.places(answers, index).any(|(_, (name, hash))| {
-                self.rows.row(name).is_some_and(|row| {
-                    row.current.hash == *hash && matches!(row.judged, Judged::Refused { .. })
-                })
+                self.rows
+                    .row(name)
+                    .is_some_and(|row| row.current.hash == *hash && matches!(row.judged, Judged::Refused { .. }))
             })
         })
     }
 
-    fn places<'a>(
-        &self,
-        answers: &'a [Given],
-        index: usize,
-    ) -> impl Iterator<Item = (usize, &'a (String, String))> {
+    fn places<'a>(&self, answers: &'a [Given], index: usize) -> impl Iterator<Item = (usize, &'a (String, String))> {
         let bases = self.answers.base.map_or(0..=1, |base| base..=base);
         answers.iter().flat_map(move |given| {
             bases.clone().filter_map(move |base| {
@@ -255,9 +231,7 @@ impl Holder {
     }
 
     fn is_unseen(&self, (name, hash): &(String, String)) -> bool {
-        self.rows
-            .row(name)
-            .is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
+        self.rows.row(name).is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
     }
 
     fn on_trial(&self, name: &str) -> bool {
@@ -267,8 +241,7 @@ impl Holder {
     fn drop_stale_trials(&mut self) {
         let rows = &self.rows;
         self.answers.trial.retain(|name, hash| {
-            rows.row(name)
-                .is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
+            rows.row(name).is_some_and(|row| row.current.hash == *hash && row.judged == Judged::Unseen)
         });
     }
 
@@ -286,10 +259,6 @@ impl Holder {
             Judged::Refused { message, .. } => Some(message.clone()),
             Judged::Unseen | Judged::Accepted => None,
         };
-        out.push(Effect::Send(Up::Rejected {
-            name: name.to_owned(),
-            hash: row.current.hash.clone(),
-            message,
-        }));
+        out.push(Effect::Send(Up::Rejected { name: name.to_owned(), hash: row.current.hash.clone(), message }));
     }
 }

@@ -88,18 +88,8 @@ impl Holder {
         }
         let held_back = |name: &&String| self.rows.row(name).is_none();
         let held = match request {
-            Request::All => self
-                .rows
-                .holds()
-                .keys()
-                .filter(held_back)
-                .find(|name| self.would_be_stopped(name)),
-            Request::Named(names) => self
-                .rows
-                .holds()
-                .keys()
-                .filter(held_back)
-                .find(|name| names.contains(*name)),
+            Request::All => self.rows.holds().keys().filter(held_back).find(|name| self.would_be_stopped(name)),
+            Request::Named(names) => self.rows.holds().keys().filter(held_back).find(|name| names.contains(*name)),
         };
         if let Some(name) = held {
             return Answer::NotYet(NotYet::Held(name.clone()));
@@ -134,11 +124,7 @@ impl Holder {
         rows.filter(|(name, row)| wanted(name, row.is_static))
             .filter_map(|(name, row)| {
                 let document = row.served()?;
-                Some(Item {
-                    name: name.clone(),
-                    hash: document.hash.clone(),
-                    document: document.text.clone(),
-                })
+                Some(Item { name: name.clone(), hash: document.hash.clone(), document: document.text.clone() })
             })
             .collect()
     }

@@ -41,16 +41,8 @@ pub struct Pending {
 impl Holder {
     /// A delete was applied; `write` puts it on disk.
     pub(super) fn release(&mut self, name: String, epoch: u64, write: u64, now: Now) {
-        let proof = if self.is_clear_of(&name, now) {
-            Proof::Done
-        } else {
-            Proof::Nothing
-        };
-        let pending = Pending {
-            asked: Some(epoch),
-            write,
-            proof,
-        };
+        let proof = if self.is_clear_of(&name, now) { Proof::Done } else { Proof::Nothing };
+        let pending = Pending { asked: Some(epoch), write, proof };
         self.pending.insert(name, pending);
     }
 
@@ -84,10 +76,7 @@ impl Holder {
                     _ => continue,
                 };
                 if pending.proof == Proof::Nothing {
-                    pending.proof = Proof::Answered {
-                        at: now.mono,
-                        streamer,
-                    };
+                    pending.proof = Proof::Answered { at: now.mono, streamer };
                 }
             } else {
                 pending.proof = left_out(&pending.proof, request, asks_by_name);
@@ -119,15 +108,10 @@ impl Holder {
 
     /// **Released** names the epoch of the delete; it is said once per delete, after the deletion is on disk.
     pub(super) fn say_released(&mut self, out: &mut Vec<Effect>) {
-        let done = |pending: &super::evidence::Pending| {
-            pending.proof == Proof::Done && self.journal.is_written(pending.write)
-        };
-        let names: Vec<String> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| done(pending))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let done =
+            |pending: &super::evidence::Pending| pending.proof == Proof::Done && self.journal.is_written(pending.write);
+        let names: Vec<String> =
+            self.pending.iter().filter(|(_, pending)| done(pending)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(pending) = self.pending.remove(&name) else {
                 continue;

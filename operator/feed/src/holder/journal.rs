@@ -102,11 +102,7 @@ impl Journal {
         self.dirty = false;
         self.under_way = true;
         self.begun += 1;
-        Some(Changes {
-            whole: self.whole,
-            entries: names.into_iter().map(entry).collect(),
-            meta: meta.clone(),
-        })
+        Some(Changes { whole: self.whole, entries: names.into_iter().map(entry).collect(), meta: meta.clone() })
     }
 
     /// The write that is under way ended. After a failure everything is written anew, at the earliest at `retry_at`.

@@ -73,11 +73,7 @@ impl Holder {
             api: self.watch.api,
             about: self.settings.about.clone(),
         }))));
-        self.session = Some(Session {
-            heard: now.mono,
-            told,
-            ..Session::default()
-        });
+        self.session = Some(Session { heard: now.mono, told, ..Session::default() });
     }
 
     /// The connection is gone, and with it what it brought and no mark followed.
@@ -100,12 +96,7 @@ impl Holder {
         };
         session.heard = now.mono;
         match frame {
-            Down::Welcome {
-                version,
-                term,
-                seal,
-                periods,
-            } => {
+            Down::Welcome { version, term, seal, periods } => {
                 if version != VERSION {
                     return self.leave(Why::Version(version), out);
                 }
@@ -126,14 +117,7 @@ impl Holder {
         }
     }
 
-    fn welcomed(
-        &mut self,
-        term: u64,
-        seal: Seal,
-        periods: Periods,
-        now: Now,
-        out: &mut Vec<Effect>,
-    ) {
+    fn welcomed(&mut self, term: u64, seal: Seal, periods: Periods, now: Now, out: &mut Vec<Effect>) {
         if !self.listens_to(term, out) {
             return;
         }
@@ -204,11 +188,7 @@ impl Holder {
                 Down::Put(put) => Edit::Put(put),
                 Down::Delete { name, epoch } => Edit::Delete { name, epoch },
                 Down::Hold { name, epoch } => Edit::Hold { name, epoch },
-                Down::Mark {
-                    revision,
-                    count,
-                    digest,
-                } => {
+                Down::Mark { revision, count, digest } => {
                     self.mark(revision, count, &digest, now, out);
                     continue;
                 }
@@ -219,14 +199,7 @@ impl Holder {
     }
 
     /// The batch becomes visible at once, or not at all.
-    fn mark(
-        &mut self,
-        revision: u64,
-        count: u64,
-        digest: &str,
-        now: Now,
-        out: &mut Vec<Effect>,
-    ) {
+    fn mark(&mut self, revision: u64, count: u64, digest: &str, now: Now, out: &mut Vec<Effect>) {
         let Some(session) = &mut self.session else {
             return;
         };

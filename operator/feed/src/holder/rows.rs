@@ -62,10 +62,7 @@ impl Row {
     }
 
     fn replaced_by(old: Option<&Row>, put: Put) -> Row {
-        let current = Document {
-            hash: put.hash,
-            text: put.document.into(),
-        };
+        let current = Document { hash: put.hash, text: put.document.into() };
         let (judged, accepted) = match old {
             None => (Judged::Unseen, None),
             Some(old) if old.current == current => (old.judged.clone(), old.accepted.clone()),
@@ -134,11 +131,7 @@ pub struct Rows {
 
 impl Rows {
     /// Rows as a replica kept them.
-    pub fn new(
-        rows: BTreeMap<String, Row>,
-        holds: BTreeMap<String, u64>,
-        stopped: BTreeMap<String, Stopped>,
-    ) -> Self {
+    pub fn new(rows: BTreeMap<String, Row>, holds: BTreeMap<String, u64>, stopped: BTreeMap<String, Stopped>) -> Self {
         let mut digest = SetDigest::default();
         for (name, row) in &rows {
             digest_entry(&mut digest, name, Some((row.epoch, &row.current.hash)), None);
@@ -146,12 +139,7 @@ impl Rows {
         for (name, epoch) in &holds {
             digest_entry(&mut digest, name, None, Some(*epoch));
         }
-        Self {
-            rows,
-            holds,
-            stopped,
-            digest,
-        }
+        Self { rows, holds, stopped, digest }
     }
 
     /// All rows, by media name.
@@ -254,11 +242,7 @@ impl Rows {
         }
         self.set_hold(&name, None);
         if let Some(row) = self.set_row(&name, None) {
-            let stopped = Stopped {
-                epoch: row.epoch.max(epoch),
-                served: row.epoch,
-                grant: row.grant,
-            };
+            let stopped = Stopped { epoch: row.epoch.max(epoch), served: row.epoch, grant: row.grant };
             self.stop(&name, stopped, outcome);
         }
         outcome.put.remove(&name);
@@ -331,10 +315,7 @@ mod tests {
     }
 
     fn delete(name: &str, epoch: u64) -> Edit {
-        Edit::Delete {
-            name: name.into(),
-            epoch,
-        }
+        Edit::Delete { name: name.into(), epoch }
     }
 
     fn after(edits: impl IntoIterator<Item = Edit>) -> Rows {
@@ -387,10 +368,7 @@ mod tests {
 
     #[test]
     fn a_hold_leaves_the_row_and_goes_with_the_next_put_or_delete() {
-        let hold = Edit::Hold {
-            name: "a".into(),
-            epoch: 6,
-        };
+        let hold = Edit::Hold { name: "a".into(), epoch: 6 };
         let held = after([put("a", 5, "one"), hold.clone()]);
         assert!(held.row("a").is_some());
         assert_eq!(held.count(), 2);
@@ -406,16 +384,9 @@ mod tests {
             put("a", 6, "two"),
             put("b", 5, "one"),
             delete("b", 5),
-            Edit::Hold {
-                name: "c".into(),
-                epoch: 1,
-            },
+            Edit::Hold { name: "c".into(), epoch: 1 },
         ]);
-        let afresh = Rows::new(
-            rows.all().clone(),
-            rows.holds().clone(),
-            rows.stopped().clone(),
-        );
+        let afresh = Rows::new(rows.all().clone(), rows.holds().clone(), rows.stopped().clone());
         assert_eq!(rows, afresh);
     }
 
@@ -424,13 +395,7 @@ mod tests {
         let mut rows = after([put("a", 5, "good")]);
         rows.judge("a", Judged::Accepted);
         rows.apply(put("a", 5, "bad"), &mut Outcome::default());
-        rows.judge(
-            "a",
-            Judged::Refused {
-                message: "no".into(),
-                certain: true,
-            },
-        );
+        rows.judge("a", Judged::Refused { message: "no".into(), certain: true });
         assert_eq!(&*rows.row("a").unwrap().served().unwrap().text, "good");
         rows.apply(put("a", 6, "bad"), &mut Outcome::default());
         assert_eq!(

@@ -100,14 +100,7 @@ pub struct Holder {
 impl Holder {
     /// A sidecar that starts now, with what its replica kept.
     pub fn new(settings: Settings, stored: Stored, now: Now) -> Self {
-        let watch = Watch {
-            api: if settings.api {
-                ApiState::Down
-            } else {
-                ApiState::Absent
-            },
-            ..Watch::default()
-        };
+        let watch = Watch { api: if settings.api { ApiState::Down } else { ApiState::Absent }, ..Watch::default() };
         Self {
             settings,
             rows: stored.rows,
@@ -132,11 +125,7 @@ impl Holder {
             Input::Connected => self.greet(now, &mut out),
             Input::Disconnected => self.part(),
             Input::Frame(frame) => self.hear(frame, now, &mut out),
-            Input::Asked {
-                number,
-                request,
-                host,
-            } => self.asked(number, &request, host, now, &mut out),
+            Input::Asked { number, request, host } => self.asked(number, &request, host, now, &mut out),
             Input::ApiRead(result) => self.api_read(result, now, &mut out),
             Input::Persisted(result) => self.persisted(result, now, &mut out),
             Input::Tick => {
@@ -198,14 +187,7 @@ impl Holder {
         Some(now.mono.saturating_sub(last))
     }
 
-    fn asked(
-        &mut self,
-        number: u64,
-        request: &Request,
-        host: Option<String>,
-        now: Now,
-        out: &mut Vec<Effect>,
-    ) {
+    fn asked(&mut self, number: u64, request: &Request, host: Option<String>, now: Now, out: &mut Vec<Effect>) {
         self.watch.asked(request, now.mono);
         if let Some(host) = host {
             let ours = host == self.settings.about.hostname;

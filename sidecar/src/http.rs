@@ -1,0 +1,52 @@
+//! Health and metrics, on a listener of their own that the kubelet can reach.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+
+/// Whether the streamer is answered, and what is worth saying about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// The replica was read and requests are answered. Not: that an operator is there, or the replica complete; the
+    /// pod's readiness is its streamer's.
+    pub ready: bool,
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone)]
+struct HttpState {
+    readiness: watch::Receiver<Readiness>,
+    metrics: Metrics,
+}
+
+pub fn router(readiness: watch::Receiver<Readiness>, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show))
+        .with_state(HttpState { readiness, metrics })
+}
+
+async fn readyz(State(state): State<HttpState>) -> impl IntoResponse {
+    let readiness = state.readiness.borrow().clone();
+    let (status, first) = if readiness.ready {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the replica is not open yet")
+    };
+    let lines = std::iter::once(first.to_owned()).chain(readiness.notes);
+    (status, lines.map(|line| line + "\n").collect::<String>())
+}
+
+async fn show(State(state): State<HttpState>) -> impl IntoResponse {
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match state.metrics.encode() {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, media)], text),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], String::new()),
+    }
+}

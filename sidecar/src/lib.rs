@@ -1,0 +1,165 @@
+//! The sidecar: a thin shell around [`weir_feed::holder`]. Every decision is made there; here is the I/O.
+
+pub mod api;
+pub mod cli;
+pub mod http;
+mod lines;
+pub mod metrics;
+pub mod replica;
+pub mod run;
+pub mod streamer;
+pub mod sync;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use weir_feed::frames::About;
+use weir_feed::holder::step::{Holder, Settings};
+
+use crate::cli::{Cli, LogFormat};
+use crate::http::Readiness;
+use crate::metrics::Metrics;
+use crate::replica::Replica;
+use crate::run::{Clock, Exit, Run, Said};
+use crate::streamer::StreamerApi;
+use crate::sync::{Feed, FeedSettings};
+
+/// Events that may wait for the loop.
+const WAITING: usize = 1_024;
+/// The file that keeps an instance id outside Kubernetes.
+const INSTANCE: &str = "instance";
+
+/// Logs to standard error; `RUST_LOG` sets what.
+pub fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+pub fn on_signal() -> CancellationToken {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let token = token.clone();
+        match signal(kind) {
+            Ok(mut signal) => {
+                tokio::spawn(async move {
+                    signal.recv().await;
+                    token.cancel();
+                });
+            }
+            Err(error) => tracing::error!(%error, "signals cannot be received"),
+        }
+    }
+    token
+}
+
+/// Binds the listeners of `cli` and runs the sidecar on them.
+pub async fn serve(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<Exit> {
+    cli.check()?;
+    let bind = |flag: &'static str, address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("{flag} {address} cannot be listened on"))
+    };
+    let streams = bind("--listen", cli.listen).await?;
+    let health = bind("--http-listen", cli.http_listen).await?;
+    serve_on(cli, streams, health, shutdown).await
+}
+
+/// Runs the sidecar on listeners that are bound already: `streams` for the streamer, `health` for everyone else.
+pub async fn serve_on(
+    cli: Cli,
+    streams: TcpListener,
+    health: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Exit> {
+    let metrics = Metrics::default();
+    let (readiness, ready) = watch::channel(Readiness::default());
+    let (events, incoming) = mpsc::channel(WAITING);
+    let key = cli.listen_key()?;
+    let api = cli.streamer_api()?.map(StreamerApi::new).transpose()?;
+    let clock = Clock::start();
+
+    tokio::spawn(axum::serve(health, http::router(ready, metrics.clone())).into_future());
+    let (replica, stored, error) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
+    if let Some(error) = &error {
+        tracing::error!(%error, "the replica cannot be opened: memory serves");
+    }
+    let holder = Holder::new(settings(&cli, api.is_some())?, stored, clock.now());
+    let (writer, changes) = mpsc::channel(1);
+    let on_disk = events.clone();
+    let writing = tokio::task::spawn_blocking(move || run::write_replica(replica, changes, &on_disk));
+    let state = api::ApiState { events: events.clone(), key, metrics: metrics.clone() };
+    let answering = tokio::spawn(axum::serve(streams, api::router(state)).into_future());
+    let feed =
+        Feed::new(FeedSettings { urls: cli.feed, ca_file: cli.ca_file, token_file: cli.token_file }, events.clone());
+    let feeding = tokio::spawn(feed.run());
+    tracing::info!(namespace = %cli.namespace, streamer = %cli.streamer, listen = %cli.listen, "answering");
+
+    let run = Run {
+        holder,
+        clock,
+        events,
+        writer,
+        api,
+        metrics,
+        readiness,
+        link: None,
+        replies: BTreeMap::new(),
+        asked: 0,
+        ticked: std::time::Instant::now(),
+        said: Said::default(),
+        exit: None,
+    };
+    let exit = run.run(incoming, shutdown).await;
+    // The goodbye and the last write go out before the process does; neither takes long.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), async {
+        let _ = feeding.await;
+        let _ = writing.await;
+    })
+    .await;
+    answering.abort();
+    Ok(exit)
+}
+
+fn settings(cli: &Cli, api: bool) -> anyhow::Result<Settings> {
+    let instance = match cli.instance.clone().filter(|uid| !uid.is_empty()) {
+        Some(uid) => uid,
+        None => instance(&cli.data)?,
+    };
+    Ok(Settings {
+        program: format!("weir-sidecar {}", env!("CARGO_PKG_VERSION")),
+        namespace: cli.namespace.clone(),
+        streamer: cli.streamer.clone(),
+        instance,
+        about: About { hostname: cli.hostname(), addresses: cli.address.clone() },
+        api,
+    })
+}
+
+/// The id in the data directory; made at the first start.
+fn instance(data: &Path) -> anyhow::Result<String> {
+    let path = data.join(INSTANCE);
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("reading {}", path.display()));
+        }
+        _ => {}
+    }
+    let id = weir_feed::digest::hex(&rand::random::<[u8; 16]>());
+    if let Err(error) = std::fs::write(&path, &id) {
+        tracing::error!(%error, path = %path.display(),
+            "the instance id cannot be kept: after a restart this sidecar waits until its old self is forgotten");
+    }
+    Ok(id)
+}

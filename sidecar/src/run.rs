@@ -1,0 +1,308 @@
+//! The loop that owns the state machine: inputs in, effects out. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use weir_feed::frames::Down;
+use weir_feed::holder::answer::{Answer, Request};
+use weir_feed::holder::journal::Changes;
+use weir_feed::holder::step::{Effect, Holder, Input};
+use weir_feed::holder::watch::Reading;
+use weir_feed::time::Now;
+
+use crate::http::Readiness;
+use crate::metrics::Metrics;
+use crate::replica::Replica;
+use crate::streamer::StreamerApi;
+use crate::sync::Link;
+
+/// What reaches the loop from outside.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection to the feed is being made.
+    Connected {
+        id: u64,
+        link: Link,
+    },
+    Frame {
+        id: u64,
+        frame: Down,
+    },
+    Closed {
+        id: u64,
+    },
+    Asked {
+        request: Request,
+        host: Option<String>,
+        reply: oneshot::Sender<Reply>,
+    },
+    ApiRead(Result<Reading, String>),
+    Persisted(Result<(), String>),
+}
+
+/// An answer, and how old (ms) what it rests on is.
+#[derive(Debug)]
+pub struct Reply {
+    pub answer: Answer,
+    pub age: Option<u64>,
+}
+
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to.
+    Shutdown,
+    /// Another instance has this Streamer's name now.
+    Superseded,
+}
+
+/// The clocks, read here and nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn now(self) -> Now {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            // From 1: no input comes at the instant 0, which a state machine may take for "never".
+            mono: millis(self.0.elapsed()) + 1,
+            wall: wall.map(millis).unwrap_or_default(),
+        }
+    }
+}
+
+/// The state machine and what it drives.
+pub struct Run {
+    pub holder: Holder,
+    pub clock: Clock,
+    pub events: mpsc::Sender<Event>,
+    /// To the replica's writer.
+    pub writer: mpsc::Sender<Changes>,
+    pub api: Option<StreamerApi>,
+    pub metrics: Metrics,
+    pub readiness: watch::Sender<Readiness>,
+    pub link: Option<(u64, Link)>,
+    pub replies: BTreeMap<u64, oneshot::Sender<Reply>>,
+    pub asked: u64,
+    pub ticked: Instant,
+    /// What was logged of the state before, so that only changes are.
+    pub said: Said,
+    pub exit: Option<Exit>,
+}
+
+/// What the log says of the state, once per change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    connected: bool,
+    foreign_host: Option<String>,
+    replica_error: Option<String>,
+    api_error: Option<String>,
+}
+
+impl Run {
+    /// Runs until it is told to shut down, or superseded.
+    pub async fn run(mut self, mut incoming: mpsc::Receiver<Event>, shutdown: CancellationToken) -> Exit {
+        self.readiness.send_modify(|readiness| readiness.ready = true);
+        loop {
+            let ping = self.holder.periods().ping;
+            let tick = Duration::from_millis((ping / 5).clamp(20, 200));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    self.step(Input::Shutdown);
+                    return Exit::Shutdown;
+                }
+                event = incoming.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return Exit::Shutdown,
+                },
+                () = tokio::time::sleep(tick) => {}
+            }
+            if self.ticked.elapsed() >= tick {
+                self.tick();
+            }
+            if let Some(exit) = self.exit {
+                return exit;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticked = Instant::now();
+        self.step(Input::Tick);
+        self.metrics.show(&self.holder, self.clock.now());
+        self.say();
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Connected { id, link } => {
+                self.metrics.connections.inc();
+                self.link = Some((id, link));
+                self.step(Input::Connected);
+            }
+            Event::Frame { id, frame } if self.is_current(id) => self.step(Input::Frame(frame)),
+            Event::Closed { id } if self.is_current(id) => {
+                self.link = None;
+                self.step(Input::Disconnected);
+            }
+            Event::Frame { .. } | Event::Closed { .. } => {}
+            Event::Asked { request, host, reply } => {
+                self.asked += 1;
+                let number = self.asked;
+                self.replies.insert(number, reply);
+                self.step(Input::Asked { number, request, host });
+                if self.holder.watch().foreign_host.is_some() {
+                    self.metrics.foreign_hosts.inc();
+                }
+            }
+            Event::ApiRead(result) => {
+                if result.is_err() {
+                    self.metrics.api_errors.inc();
+                }
+                self.said_api(result.as_ref().err());
+                self.step(Input::ApiRead(result));
+            }
+            Event::Persisted(result) => {
+                if result.is_err() {
+                    self.metrics.persist_errors.inc();
+                }
+                self.step(Input::Persisted(result));
+            }
+        }
+    }
+
+    fn is_current(&self, id: u64) -> bool {
+        self.link.as_ref().is_some_and(|(current, _)| *current == id)
+    }
+
+    fn step(&mut self, input: Input) {
+        let effects = self.holder.step(input, self.clock.now());
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(frame) => {
+                let taken = self.link.as_ref().is_none_or(|(_, link)| link.send(&frame));
+                if !taken {
+                    tracing::warn!("the feed takes no more frames: the connection is left");
+                    self.link = None;
+                    self.step(Input::Disconnected);
+                }
+            }
+            Effect::Drop(why) => {
+                if let Some((_, link)) = self.link.take() {
+                    link.leave(why);
+                }
+            }
+            Effect::ReadApi => self.read_api(),
+            Effect::Persist(changes) => {
+                if self.writer.try_send(changes).is_err() {
+                    self.step(Input::Persisted(Err("its writer has ended".to_owned())));
+                }
+            }
+            Effect::Answer { number, answer } => {
+                let age = self.holder.age(self.clock.now());
+                if let Some(reply) = self.replies.remove(&number) {
+                    // The streamer may have hung up.
+                    let _ = reply.send(Reply { answer, age });
+                }
+            }
+            Effect::Exit => self.exit = Some(Exit::Superseded),
+        }
+    }
+
+    fn read_api(&mut self) {
+        let Some(mut api) = self.api.clone() else {
+            return;
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let result = api.read().await;
+            // A closed loop needs no reading.
+            let _ = events.send(Event::ApiRead(result)).await;
+        });
+    }
+
+    /// Logs what has changed in the state, and shows it in `/readyz`.
+    fn say(&mut self) {
+        let holder = &self.holder;
+        let connected = holder.is_connected();
+        if connected != self.said.connected {
+            self.said.connected = connected;
+            let revision = holder.meta().revision;
+            let term = holder.meta().highest_term;
+            if connected {
+                tracing::info!(term, revision, "an operator listens");
+            } else {
+                tracing::warn!(term, revision, "no operator listens: the replica serves");
+            }
+        }
+        let foreign = &holder.watch().foreign_host;
+        if *foreign != self.said.foreign_host {
+            self.said.foreign_host.clone_from(foreign);
+            if let Some(host) = foreign {
+                tracing::warn!(%host, "the streamer sends another host than its Streamer's hostname: set --streamer-hostname, or the streamer's own");
+            }
+        }
+        let error = holder.replica_error().map(str::to_owned);
+        if error != self.said.replica_error {
+            match &error {
+                Some(error) => {
+                    tracing::error!(%error, "the replica cannot be written: memory serves");
+                }
+                None => tracing::info!("the replica is written again"),
+            }
+            self.said.replica_error = error;
+        }
+        self.show_notes();
+    }
+
+    fn said_api(&mut self, error: Option<&String>) {
+        if self.said.api_error.as_ref() == error {
+            return;
+        }
+        match error {
+            Some(error) => tracing::warn!(%error, "the streamer's own API cannot be read"),
+            None => tracing::info!("the streamer's own API answers"),
+        }
+        self.said.api_error = error.cloned();
+    }
+
+    fn show_notes(&self) {
+        let mut notes = Vec::new();
+        if let Some(reason) = self.holder.not_yet(self.clock.now()) {
+            notes.push(format!("the streamer is told to wait: {reason}"));
+        }
+        if !self.said.connected {
+            notes.push("no operator listens".to_owned());
+        }
+        let error = self.said.replica_error.as_ref();
+        notes.extend(error.map(|error| format!("the replica cannot be written: {error}")));
+        self.readiness.send_if_modified(|readiness| {
+            let changed = readiness.notes != notes;
+            readiness.notes = notes;
+            changed
+        });
+    }
+}
+
+/// Writes the replica, one transaction after the other, until the loop has ended.
+pub fn write_replica(mut replica: Replica, mut changes: mpsc::Receiver<Changes>, events: &mpsc::Sender<Event>) {
+    while let Some(changes) = changes.blocking_recv() {
+        let result = replica.write(&changes).map_err(|error| error.to_string());
+        if events.blocking_send(Event::Persisted(result)).is_err() {
+            return;
+        }
+    }
+}

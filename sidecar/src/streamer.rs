@@ -1,0 +1,225 @@
+//! The streamer's own API, read from beside it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use weir_feed::frames::{Load, Run};
+use weir_feed::holder::watch::{External, Reading};
+
+/// Streams asked for at once.
+const PAGE: usize = 1_000;
+/// Pages read at most: a cursor that never ends must not hold a reading up for ever.
+const MAX_PAGES: usize = 200;
+/// For one request.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// For a whole reading.
+const READING: Duration = Duration::from_secs(10);
+/// Where the API begins: today's images, and older ones.
+const PREFIXES: [&str; 2] = ["streamer/api/v3", "flussonic/api/v3"];
+
+/// A client of one streamer's API.
+#[derive(Clone)]
+pub struct StreamerApi {
+    client: Client,
+    base: Url,
+    login: Option<(String, Option<String>)>,
+    /// Which of the prefixes answered last.
+    prefix: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stats {
+    id: Option<String>,
+    cpu_usage: Option<f64>,
+    input_kbit: Option<f64>,
+    output_kbit: Option<f64>,
+    config_external_status: Option<ExternalStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExternalStatus {
+    status: Option<String>,
+    reason: Option<String>,
+    error: Option<serde_json::Value>,
+    detail: Option<serde_json::Value>,
+    path: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(default)]
+    streams: Vec<Listed>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    name: String,
+    named_by: Option<String>,
+}
+
+impl StreamerApi {
+    /// A client of the API at `url`; a user and password in it are used, and never shown.
+    pub fn new(mut url: Url) -> anyhow::Result<Self> {
+        let decode = |text: &str| percent_decode(text);
+        let login = (!url.username().is_empty()).then(|| (decode(url.username()), url.password().map(decode)));
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        if cleared.is_err() {
+            bail!("--streamer-api: this URL cannot have a host");
+        }
+        let client =
+            Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { client, base: url, login, prefix: 0 })
+    }
+
+    /// Reads what the streamer runs, what it thinks of our answers, and its load. The reading is of one start of the
+    /// streamer: its `id` is the same before and after.
+    pub async fn read(&mut self) -> Result<Reading, String> {
+        match tokio::time::timeout(READING, self.read_all()).await {
+            Ok(reading) => reading.map_err(|error| format!("{error:#}")),
+            Err(_) => Err(format!("no whole answer within {} s", READING.as_secs())),
+        }
+    }
+
+    async fn read_all(&mut self) -> anyhow::Result<Reading> {
+        let before = self.stats().await?;
+        let mut runs = BTreeMap::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let limit = PAGE.to_string();
+            let mut query = vec![("select", "name,named_by"), ("limit", &limit)];
+            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let page: Page = self.get("streams", &query).await?;
+            for listed in page.streams {
+                let own = listed.named_by.as_deref() == Some("config");
+                let run = if own { Run::Own } else { Run::Capture };
+                runs.insert(listed.name, run);
+            }
+            if page.next.is_none() || page.next == cursor {
+                return self.finish(before, runs).await;
+            }
+            cursor = page.next;
+        }
+        bail!("its list of streams has more than {MAX_PAGES} pages")
+    }
+
+    async fn finish(&mut self, before: Stats, runs: BTreeMap<String, Run>) -> anyhow::Result<Reading> {
+        let after = self.stats().await?;
+        let (Some(id), true) = (after.id, before.id.is_some()) else {
+            bail!("config/stats has no id: which start of the streamer this is cannot be told");
+        };
+        if before.id.as_ref() != Some(&id) {
+            bail!("the streamer was started anew while it was read");
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float becomes the nearest integer, never below 0"
+        )]
+        let whole = |value: f64| value.round().max(0.0) as u64;
+        let load = Load {
+            cpu: after.cpu_usage.map(|cpu| u32::try_from(whole(cpu)).unwrap_or(u32::MAX)),
+            input_kbit: after.input_kbit.map(whole),
+            output_kbit: after.output_kbit.map(whole),
+        };
+        Ok(Reading { id, runs, external: external(after.config_external_status), load })
+    }
+
+    async fn stats(&mut self) -> anyhow::Result<Stats> {
+        self.get("config/stats", &[]).await
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(
+        &mut self,
+        operation: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        for _ in PREFIXES {
+            let prefix = PREFIXES.get(self.prefix).copied().unwrap_or_default();
+            let mut url = self.base.clone();
+            let path = format!("{}/{prefix}/{operation}", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+            if !query.is_empty() {
+                url.query_pairs_mut().extend_pairs(query);
+            }
+            let mut request = self.client.get(url);
+            if let Some((user, password)) = &self.login {
+                request = request.basic_auth(user, password.as_ref());
+            }
+            let response = request.send().await.context("asking the streamer's API")?;
+            match response.status() {
+                StatusCode::NOT_FOUND => self.prefix = (self.prefix + 1) % PREFIXES.len(),
+                StatusCode::OK => {
+                    let body = response.bytes().await.context("reading its answer")?;
+                    return serde_json::from_slice(&body).with_context(|| format!("its answer to {operation}"));
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    bail!("it refuses the user and password in --streamer-api ({})", response.status())
+                }
+                status => bail!("it answers {operation} with {status}"),
+            }
+        }
+        bail!("it has no {operation} under {} or {}", PREFIXES[0], PREFIXES[1])
+    }
+}
+
+fn external(status: Option<ExternalStatus>) -> External {
+    let Some(status) = status else {
+        return External::Untold;
+    };
+    match status.status.as_deref() {
+        Some("loaded") => External::Loaded,
+        Some("error") => {
+            let text = |value: serde_json::Value| match value {
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            };
+            let path = status.path.as_ref();
+            let at = path.map(|path| format!("at {path}"));
+            let parts = [status.reason, status.error.map(text), status.detail.map(text), at];
+            let message = parts.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            External::Error { message, index: path.and_then(index) }
+        }
+        _ => External::Untold,
+    }
+}
+
+/// The stream's place in `["streams", 3, …]`.
+fn index(path: &serde_json::Value) -> Option<usize> {
+    let path = path.as_array()?;
+    if path.first()?.as_str() != Some("streams") {
+        return None;
+    }
+    let place = path.get(1)?;
+    let number = place.as_u64().or_else(|| place.as_str()?.parse().ok())?;
+    usize::try_from(number).ok()
+}
+
+fn percent_decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_stream_by_its_place() {
+        let status = serde_json::from_value(serde_json::json!({
+            "status": "error", "error": "validation_error", "path": ["streams", 3, "inputs"],
+        }));
+        let External::Error { message, index } = external(status.unwrap()) else {
+            panic!("an error");
+        };
+        assert_eq!(index, Some(3));
+        assert!(message.contains("validation_error"), "{message}");
+    }
+
+    #[test]
+    fn a_version_that_does_not_tell_is_unknown_not_fine() {
+        assert_eq!(external(None), External::Untold);
+    }
+}

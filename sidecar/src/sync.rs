@@ -1,0 +1,327 @@
+//! The feed's client: one long-lived HTTP/2 POST to the leader, wherever it is.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use rand::Rng;
+use reqwest::{Client, Url};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use weir_feed::frames::{Down, MAX_LINE, Up};
+use weir_feed::holder::link::Why;
+
+use crate::lines::Lines;
+use crate::run::Event;
+
+const PATH: &str = "feed/v1";
+/// To reach an address.
+const CONNECT: Duration = Duration::from_secs(2);
+/// For the request's body to reach the leader when the sidecar shuts down.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Frames that may wait to be sent: a leader that takes none is left.
+const UNSENT: usize = 1_024;
+/// Milliseconds between two rounds over all addresses.
+const FIRST_PAUSE: u64 = 200;
+const LONGEST_PAUSE: u64 = 2_000;
+/// Milliseconds until a leader that refused this sidecar is asked again.
+const REFUSED_PAUSE: u64 = 10_000;
+/// Hints followed in a row before the addresses are gone through again.
+const MAX_HINTS: u8 = 3;
+
+/// Where the feed is, and how to enter.
+#[derive(Debug, Clone)]
+pub struct FeedSettings {
+    pub urls: Vec<Url>,
+    pub ca_file: Option<PathBuf>,
+    /// Read again for each connection: projected tokens are replaced.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The run loop's end of a connection.
+#[derive(Debug)]
+pub struct Link {
+    frames: mpsc::Sender<Vec<u8>>,
+    leave: oneshot::Sender<Why>,
+}
+
+impl Link {
+    /// Sends a frame; false when the leader takes none any more.
+    pub fn send(&self, frame: &Up) -> bool {
+        let Ok(mut line) = serde_json::to_vec(frame) else {
+            return false;
+        };
+        line.push(b'\n');
+        self.frames.try_send(line).is_ok()
+    }
+
+    /// Leaves the connection.
+    pub fn leave(self, why: Why) {
+        // The other end is gone when the connection has just ended by itself.
+        let _ = self.leave.send(why);
+    }
+}
+
+/// One address of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    url: Url,
+    address: SocketAddr,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// We left it.
+    Left(Why),
+    /// It broke, or could not be made.
+    Broken(anyhow::Error),
+}
+
+/// Keeps a connection to the feed, until the sidecar shuts down or is superseded.
+pub struct Feed {
+    settings: FeedSettings,
+    events: mpsc::Sender<Event>,
+    connections: u64,
+    /// The last thing logged about a failed connection, so that it is said once.
+    said: String,
+}
+
+impl Feed {
+    pub fn new(settings: FeedSettings, events: mpsc::Sender<Event>) -> Self {
+        Self { settings, events, connections: 0, said: String::new() }
+    }
+
+    pub async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut last: Option<Target> = None;
+        loop {
+            let mut targets = self.targets().await;
+            // The address that was just left comes last.
+            if let Some(place) = targets.iter().position(|target| Some(target) == last.as_ref()) {
+                targets.rotate_left(place + 1);
+            }
+            let mut wait = pause;
+            let mut hints = 0;
+            while let Some(target) = targets.pop_front() {
+                let begun = std::time::Instant::now();
+                let ended = self.connect(&target).await;
+                if begun.elapsed() > Duration::from_millis(LONGEST_PAUSE) {
+                    // It worked for a while: what failed now may be back at once.
+                    wait = FIRST_PAUSE;
+                }
+                last = Some(target.clone());
+                match ended {
+                    Ended::Left(Why::Superseded | Why::Shutdown) => return,
+                    Ended::Left(Why::NotLeader { leader }) => {
+                        let hinted = leader.and_then(|hint| hinted(&target.url, &hint));
+                        if let Some(hinted) = hinted.filter(|_| hints < MAX_HINTS) {
+                            hints += 1;
+                            targets.retain(|target| *target != hinted);
+                            targets.push_front(hinted);
+                        }
+                    }
+                    Ended::Left(why @ Why::Refused(_)) => {
+                        wait = REFUSED_PAUSE;
+                        self.say(&target, &anyhow::Error::new(why));
+                    }
+                    Ended::Left(why) => self.say(&target, &anyhow::Error::new(why)),
+                    Ended::Broken(error) => self.say(&target, &error),
+                }
+                if self.events.is_closed() {
+                    return;
+                }
+            }
+            pause = (wait * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            let jittered = rand::rng().random_range(wait / 2..=wait);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(jittered)) => {}
+                () = self.events.closed() => return,
+            }
+        }
+    }
+
+    /// All addresses of all URLs; a name that resolves to several counts as several.
+    async fn targets(&mut self) -> VecDeque<Target> {
+        let mut targets = VecDeque::new();
+        for url in self.settings.urls.clone() {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let host = host.trim_matches(['[', ']']);
+            let port = url.port_or_known_default().unwrap_or(443);
+            match tokio::net::lookup_host((host, port)).await {
+                Ok(addresses) => targets.extend(addresses.map(|address| Target { url: url.clone(), address })),
+                Err(error) => {
+                    self.say_once(&format!("--feed {host} has no address: {error}"));
+                }
+            }
+        }
+        targets
+    }
+
+    async fn connect(&mut self, target: &Target) -> Ended {
+        self.connections += 1;
+        let id = self.connections;
+        let (request, link, left) = match self.prepare(target).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Ended::Broken(error),
+        };
+        if self.events.send(Event::Connected { id, link }).await.is_err() {
+            return Ended::Left(Why::Shutdown);
+        }
+        let events = self.events.clone();
+        let mut talk = std::pin::pin!(talk(request, id, events));
+        let ended = tokio::select! {
+            left = left => match left {
+                Ok(why) => {
+                    if why == Why::Shutdown {
+                        // The goodbye is under way.
+                        let _ = tokio::time::timeout(FAREWELL, &mut talk).await;
+                    }
+                    return Ended::Left(why);
+                }
+                Err(_) => Ended::Broken(anyhow::anyhow!("it takes no more frames")),
+            },
+            error = &mut talk => Ended::Broken(error),
+        };
+        // A closed run loop ends this task at its next look.
+        let _ = self.events.send(Event::Closed { id }).await;
+        ended
+    }
+
+    async fn prepare(
+        &self,
+        target: &Target,
+    ) -> anyhow::Result<(reqwest::RequestBuilder, Link, oneshot::Receiver<Why>)> {
+        let client = self.client(target).await?;
+        let (frames, body) = mpsc::channel(UNSENT);
+        let (leave, left) = oneshot::channel();
+        let body = ReceiverStream::new(body).map(Ok::<_, std::convert::Infallible>);
+        let mut url = target.url.clone();
+        url.set_path(&format!("{}/{PATH}", url.path().trim_end_matches('/')));
+        let mut request =
+            client.post(url).header("content-type", "application/x-ndjson").body(reqwest::Body::wrap_stream(body));
+        if let Some(path) = &self.settings.token_file {
+            let token = tokio::fs::read_to_string(path)
+                .await
+                .with_context(|| format!("reading --token-file {}", path.display()))?;
+            request = request.bearer_auth(token.trim());
+        }
+        Ok((request, Link { frames, leave }, left))
+    }
+
+    /// A client for one address: the certificate's name stays the URL's.
+    async fn client(&self, target: &Target) -> anyhow::Result<Client> {
+        let host = target.url.host_str().unwrap_or_default();
+        let mut builder = Client::builder()
+            .http2_prior_knowledge()
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .resolve(host, target.address);
+        if let Some(path) = &self.settings.ca_file {
+            let pem = tokio::fs::read(path).await.with_context(|| format!("reading --ca-file {}", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .with_context(|| format!("--ca-file {} holds no certificates", path.display()))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        builder.build().context("preparing a connection")
+    }
+
+    fn say(&mut self, target: &Target, error: &anyhow::Error) {
+        let host = target.url.host_str().unwrap_or_default();
+        self.say_once(&format!("feed {host} ({}): {error:#}", target.address));
+    }
+
+    fn say_once(&mut self, text: &str) {
+        if self.said == text {
+            return;
+        }
+        text.clone_into(&mut self.said);
+        tracing::warn!("{text}");
+    }
+}
+
+/// Sends the request and passes the leader's frames on; returns why that ended.
+async fn talk(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<Event>) -> anyhow::Error {
+    match frames(request, id, events).await {
+        Ok(()) => anyhow::anyhow!("it closed the connection"),
+        Err(error) => error,
+    }
+}
+
+async fn frames(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    let response = request.send().await?;
+    let status = response.status();
+    match status.as_u16() {
+        200 => {}
+        401 | 403 => {
+            bail!("it does not let this sidecar in ({status}): --token-file must hold this streamer's own token")
+        }
+        _ => bail!("it answers {status}: is --feed the operator's --feed-listen address?"),
+    }
+    let mut lines = Lines::default();
+    let mut body = response.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        lines.push(&chunk?);
+        while let Some(line) = lines.next_line() {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            // The error's own text could quote a document.
+            let frame: Down = serde_json::from_slice(&line).map_err(|error| {
+                anyhow::anyhow!("it sent a frame that cannot be read ({:?} error)", error.classify())
+            })?;
+            if events.send(Event::Frame { id, frame }).await.is_err() {
+                return Ok(());
+            }
+        }
+        if lines.pending() > MAX_LINE {
+            bail!("it sent a frame of more than {MAX_LINE} bytes");
+        }
+    }
+    Ok(())
+}
+
+/// The address that a standby names as the leader's: `HOST:PORT`, or a URL. Plain HTTP stays on loopback.
+fn hinted(url: &Url, hint: &str) -> Option<Target> {
+    let authority = match Url::parse(hint) {
+        Ok(hint) if hint.has_host() => {
+            format!("{}:{}", hint.host_str()?, hint.port_or_known_default()?)
+        }
+        _ => hint.to_owned(),
+    };
+    let address: SocketAddr = authority.parse().ok()?;
+    if url.scheme() == "http" && !address.ip().is_loopback() {
+        return None;
+    }
+    let mut url = url.clone();
+    let literal = url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>();
+    if literal.is_ok() {
+        url.set_ip_host(address.ip()).ok()?;
+    }
+    url.set_port(Some(address.port())).ok()?;
+    Some(Target { url, address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_keeps_the_certificates_name_and_takes_the_leaders_address() {
+        let url: Url = "https://weir-operator.weir.svc:9443/".parse().unwrap();
+        let target = hinted(&url, "10.1.2.3:9444").unwrap();
+        assert_eq!(target.url.as_str(), "https://weir-operator.weir.svc:9444/");
+        assert_eq!(target.address, "10.1.2.3:9444".parse().unwrap());
+    }
+
+    #[test]
+    fn a_hint_never_leads_plain_http_off_loopback() {
+        let url: Url = "http://127.0.0.1:9443/".parse().unwrap();
+        assert_eq!(hinted(&url, "10.1.2.3:9444"), None);
+        let target = hinted(&url, "http://127.0.0.1:9444").unwrap();
+        assert_eq!(target.url.as_str(), "http://127.0.0.1:9444/");
+    }
+}
