@@ -243,12 +243,14 @@ proptest! {
                         let record = record.unwrap();
                         prop_assert_eq!((&record.streamer, record.phase), (streamer, Phase::Active));
                     }
-                    Outlook::Releasing { streamer, to, note } => match record {
-                        Some(record) => prop_assert_eq!(
-                            (&record.streamer, &record.to, record.phase), (streamer, to, Phase::Releasing)
-                        ),
-                        None => prop_assert_eq!(note.as_ref().unwrap().reason, reason::MAY_STILL_RUN),
-                    },
+                    Outlook::Releasing { streamer, to, note } => {
+                        if let Some(record) = record {
+                            let stands = (&record.streamer, &record.to, record.phase);
+                            prop_assert_eq!(stands, (streamer, to, Phase::Releasing));
+                        } else {
+                            prop_assert_eq!(note.as_ref().unwrap().reason, reason::MAY_STILL_RUN);
+                        }
+                    }
                     Outlook::Disabled => prop_assert!(record.is_none() && stream.disabled),
                     Outlook::Pending(_) => prop_assert!(record.is_none() && !stream.disabled),
                     Outlook::Conflict { with } => prop_assert_ne!(with, &stream.object),
