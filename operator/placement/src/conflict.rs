@@ -7,20 +7,22 @@ use weir_feed::record::Change;
 use crate::claim::{Claim, Claims, NOTHING, Standing};
 use crate::draft::Draft;
 use crate::plan::Outlook;
-use crate::world::Stream;
+use crate::world::{Namespace, Stream};
+
+/// Which Stream object has each media name. A name whose owner cannot be told is left out.
+pub fn owners(namespace: &Namespace) -> BTreeMap<&str, &Stream> {
+    let named = rivals(namespace).into_iter();
+    named.filter_map(|(name, rivals)| Some((name, winner(namespace, &rivals, owner(namespace, name))?))).collect()
+}
 
 /// Gives each media name to one object; the others hear who has it.
 pub(crate) fn resolve<'a>(draft: &mut Draft<'a>) -> Claims<'a> {
     let namespace = draft.namespace;
-    let mut rivals: BTreeMap<&'a str, Vec<&'a Stream>> = BTreeMap::new();
-    for stream in &namespace.streams {
-        rivals.entry(&stream.name).or_default().push(stream);
-    }
     let mut claims = Claims::new();
-    for (name, rivals) in rivals {
+    for (name, rivals) in rivals(namespace) {
         let known = namespace.known.get(name).unwrap_or(&NOTHING);
-        let owner = known.record.as_ref().map(|record| record.stream.as_str());
-        let winner = winner(draft, &rivals, owner);
+        let owner = owner(namespace, name);
+        let winner = winner(namespace, &rivals, owner);
         let with = winner.map_or(owner, |winner| Some(winner.object.as_str()));
         for loser in rivals.iter().filter(|rival| Some(**rival) != winner) {
             let with = with.unwrap_or_default().to_owned();
@@ -34,15 +36,27 @@ pub(crate) fn resolve<'a>(draft: &mut Draft<'a>) -> Claims<'a> {
     claims
 }
 
+fn rivals(namespace: &Namespace) -> BTreeMap<&str, Vec<&Stream>> {
+    let mut rivals: BTreeMap<&str, Vec<&Stream>> = BTreeMap::new();
+    for stream in &namespace.streams {
+        rivals.entry(&stream.name).or_default().push(stream);
+    }
+    rivals
+}
+
+/// The object that the record names.
+fn owner<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a str> {
+    namespace.known.get(name)?.record.as_ref().map(|record| record.stream.as_str())
+}
+
 /// `None` where the object that the record names cannot be seen, but may well exist: then it still has the name.
-fn winner<'a>(draft: &Draft<'a>, rivals: &[&'a Stream], owner: Option<&str>) -> Option<&'a Stream> {
+fn winner<'a>(namespace: &Namespace, rivals: &[&'a Stream], owner: Option<&str>) -> Option<&'a Stream> {
     let best = rivals.iter().copied().min_by_key(|stream| {
         let other = Some(stream.object.as_str()) != owner;
         (other, stream.created, &stream.object, &stream.uid)
     })?;
     let hidden = owner.is_some_and(|owner| {
-        let unreadable = draft.namespace.unreadable.contains(owner);
-        owner != best.object && (unreadable || draft.namespace.removal.unknown)
+        owner != best.object && (namespace.unreadable.contains(owner) || namespace.removal.unknown)
     });
     (!hidden).then_some(best)
 }

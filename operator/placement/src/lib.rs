@@ -28,4 +28,5 @@ mod oracle;
 #[cfg(test)]
 mod properties;
 
+pub use conflict::owners;
 pub use plan::plan;
