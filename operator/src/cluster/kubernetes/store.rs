@@ -1,0 +1,282 @@
+//! What the watches have seen, as lists that are known or not.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use kube::runtime::watcher::Event;
+use weir_crds::stream::Stream;
+use weir_crds::streamer::Streamer;
+
+use super::lean::Entry;
+use crate::cluster::{Credentials, Object, ObjectRef, Observed};
+
+/// One list in one scope, as its watch tells it.
+#[derive(Debug)]
+pub(super) struct Listing<V> {
+    /// `None`: never came, or its kind is not there any more.
+    known: Option<BTreeMap<ObjectRef, V>>,
+    /// What a list that is still coming has brought so far.
+    arriving: BTreeMap<ObjectRef, V>,
+    problem: Option<String>,
+}
+
+impl<V> Default for Listing<V> {
+    fn default() -> Self {
+        Self { known: None, arriving: BTreeMap::new(), problem: None }
+    }
+}
+
+impl<V> Listing<V> {
+    /// Takes an event in; the answer is whether what is known has changed. A new list takes the old one's place whole.
+    pub(super) fn take(&mut self, event: Event<(ObjectRef, V)>) -> bool {
+        match event {
+            Event::Init => {
+                self.arriving.clear();
+                return false;
+            }
+            Event::InitApply((reference, value)) => {
+                self.arriving.insert(reference, value);
+                return false;
+            }
+            Event::InitDone => {
+                self.known = Some(std::mem::take(&mut self.arriving));
+                self.problem = None;
+            }
+            // A list that is not known does not become known by one object.
+            Event::Apply((reference, value)) => {
+                let known = self.known.as_mut();
+                return known.is_some_and(|known| {
+                    known.insert(reference, value);
+                    true
+                });
+            }
+            Event::Delete((reference, _)) => {
+                let known = self.known.as_mut();
+                return known.is_some_and(|known| known.remove(&reference).is_some());
+            }
+        }
+        true
+    }
+
+    /// The watch has failed: the list stays as it was, or (its kind is gone) is not known any more.
+    pub(super) fn fail(&mut self, problem: String, forget: bool) {
+        self.arriving.clear();
+        self.problem = Some(problem);
+        if forget {
+            self.known = None;
+        }
+    }
+}
+
+/// How many deleted namespaces are remembered: the deletion of their Streams may be heard later.
+const GONE: usize = 1024;
+
+/// The namespaces of one scope: whether each is being deleted.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    listing: Listing<bool>,
+    gone: VecDeque<ObjectRef>,
+}
+
+impl Namespaces {
+    /// As [`Listing::take`].
+    pub(super) fn take(&mut self, event: Event<(ObjectRef, bool)>) -> bool {
+        let gone: Vec<ObjectRef> = match &event {
+            Event::Delete((reference, _)) => vec![reference.clone()],
+            Event::InitDone => {
+                let known = self.listing.known.iter().flat_map(BTreeMap::keys);
+                let missing = known.filter(|name| !self.listing.arriving.contains_key(name));
+                missing.cloned().collect()
+            }
+            _ => vec![],
+        };
+        let changed = self.listing.take(event);
+        self.gone.extend(gone);
+        if let Some(known) = &self.listing.known {
+            self.gone.retain(|reference| !known.contains_key(reference));
+        }
+        while self.gone.len() > GONE {
+            self.gone.pop_front();
+        }
+        changed
+    }
+
+    /// As [`Listing::fail`].
+    pub(super) fn fail(&mut self, problem: &str) {
+        let consequence = "a removal of many streams in a namespace that is being deleted is held like any other";
+        self.listing.fail(format!("{problem}; {consequence}"), false);
+    }
+}
+
+/// Everything seen, one listing for each scope.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) streams: Vec<Listing<Entry<Stream>>>,
+    pub(super) streamers: Vec<Listing<Entry<Streamer>>>,
+    pub(super) secrets: Vec<Listing<Credentials>>,
+    pub(super) namespaces: Vec<Namespaces>,
+    /// The watch of Placements, which keeps no list here.
+    pub(super) slices: Vec<Option<String>>,
+}
+
+impl Store {
+    /// Of so many scopes, nothing known yet.
+    pub(super) fn new(scopes: usize) -> Self {
+        Self {
+            streams: std::iter::repeat_with(Listing::default).take(scopes).collect(),
+            streamers: std::iter::repeat_with(Listing::default).take(scopes).collect(),
+            secrets: std::iter::repeat_with(Listing::default).take(scopes).collect(),
+            namespaces: std::iter::repeat_with(Namespaces::default).take(scopes).collect(),
+            slices: vec![None; scopes],
+        }
+    }
+
+    /// What is known now.
+    pub(super) fn observed(&self) -> Observed {
+        Observed {
+            streams: whole(&self.streams, object),
+            streamers: whole(&self.streamers, object),
+            secrets: whole(&self.secrets, Credentials::clone),
+            terminating: self.terminating(),
+            problems: self.problems(),
+        }
+    }
+
+    fn terminating(&self) -> BTreeSet<String> {
+        let known = self.namespaces.iter().flat_map(|scope| {
+            let listed = scope.listing.known.iter().flatten();
+            let terminating = listed.filter(|(_, terminating)| **terminating);
+            terminating.map(|(reference, _)| reference).chain(&scope.gone)
+        });
+        known.map(|reference| reference.name.clone()).collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let streams = self.streams.iter().map(|listing| &listing.problem);
+        let streamers = self.streamers.iter().map(|listing| &listing.problem);
+        let secrets = self.secrets.iter().map(|listing| &listing.problem);
+        let namespaces = self.namespaces.iter().map(|scope| &scope.listing.problem);
+        let all = streams.chain(streamers).chain(secrets).chain(namespaces);
+        all.chain(&self.slices).flatten().cloned().collect()
+    }
+
+    /// The Stream of that name, as it was last seen.
+    pub(super) fn stream(&self, object: &ObjectRef) -> Option<&Entry<Stream>> {
+        find(&self.streams, object)
+    }
+
+    /// The Streamer of that name, as it was last seen.
+    pub(super) fn streamer(&self, object: &ObjectRef) -> Option<&Entry<Streamer>> {
+        find(&self.streamers, object)
+    }
+
+    /// How many objects there are that get a status.
+    pub(super) fn reported(&self) -> usize {
+        let streams = self.streams.iter().flat_map(|listing| &listing.known);
+        let streamers = self.streamers.iter().flat_map(|listing| &listing.known);
+        streams.map(BTreeMap::len).sum::<usize>() + streamers.map(BTreeMap::len).sum::<usize>()
+    }
+}
+
+fn object<K>(entry: &Entry<K>) -> Object<K> {
+    match &entry.object {
+        Object::Readable(object) => Object::Readable(object.clone()),
+        Object::Malformed { uid, generation, message } => {
+            Object::Malformed { uid: uid.clone(), generation: *generation, message: message.clone() }
+        }
+    }
+}
+
+fn find<'a, V>(listings: &'a [Listing<V>], object: &ObjectRef) -> Option<&'a V> {
+    let mut known = listings.iter().flat_map(|listing| &listing.known);
+    known.find_map(|known| known.get(object))
+}
+
+/// The lists of all scopes as one; unknown while one of them is.
+fn whole<V, W>(listings: &[Listing<V>], value: fn(&V) -> W) -> Option<BTreeMap<ObjectRef, W>> {
+    let mut whole = BTreeMap::new();
+    for listing in listings {
+        let known = listing.known.as_ref()?;
+        whole.extend(known.iter().map(|(name, v)| (name.clone(), value(v))));
+    }
+    Some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(name: &str) -> (ObjectRef, Credentials) {
+        let reference = ObjectRef { namespace: "media".into(), name: name.into() };
+        (reference, Credentials(BTreeMap::new()))
+    }
+
+    fn names(store: &Store) -> Option<Vec<String>> {
+        let secrets = store.observed().secrets?;
+        Some(secrets.into_keys().map(|key| key.name).collect())
+    }
+
+    #[test]
+    fn a_list_is_unknown_until_it_has_come_whole_and_a_new_one_takes_its_place_whole() {
+        let mut store = Store::new(1);
+        for event in [Event::Init, Event::InitApply(secret("a"))] {
+            assert!(!store.secrets[0].take(event));
+        }
+        assert_eq!(names(&store), None);
+        assert!(store.secrets[0].take(Event::InitDone));
+        assert!(store.secrets[0].take(Event::Apply(secret("b"))));
+        assert_eq!(names(&store).unwrap(), ["a", "b"]);
+        store.secrets[0].take(Event::Init);
+        store.secrets[0].take(Event::InitApply(secret("b")));
+        assert_eq!(names(&store).unwrap(), ["a", "b"], "half a list is no list");
+        store.secrets[0].take(Event::InitDone);
+        assert_eq!(names(&store).unwrap(), ["b"]);
+        store.secrets[0].take(Event::Delete(secret("b")));
+        assert_eq!(names(&store).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_watch_that_fails_keeps_its_list_and_says_so_until_it_is_back() {
+        let mut store = Store::new(1);
+        store.secrets[0].take(Event::InitApply(secret("a")));
+        store.secrets[0].take(Event::InitDone);
+        store.secrets[0].fail("no route".into(), false);
+        assert_eq!(names(&store).unwrap(), ["a"]);
+        assert_eq!(store.observed().problems, ["no route"]);
+        store.secrets[0].fail("no such kind".into(), true);
+        assert_eq!(names(&store), None);
+        store.secrets[0].take(Event::InitDone);
+        assert_eq!(names(&store).unwrap(), [""; 0]);
+        assert_eq!(store.observed().problems, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_known_of_one_namespace_does_not_stand_for_all() {
+        let mut store = Store::new(2);
+        store.secrets[0].take(Event::InitDone);
+        assert_eq!(names(&store), None);
+        store.secrets[1].take(Event::InitDone);
+        assert_eq!(names(&store).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_deleted_namespace_counts_as_terminating_until_it_is_there_again() {
+        let namespace = |name: &str, terminating| {
+            let reference = ObjectRef { namespace: String::new(), name: name.into() };
+            (reference, terminating)
+        };
+        let mut store = Store::new(1);
+        let scope = &mut store.namespaces[0];
+        scope.take(Event::InitApply(namespace("media", false)));
+        scope.take(Event::InitDone);
+        scope.take(Event::Apply(namespace("media", true)));
+        scope.take(Event::Delete(namespace("media", true)));
+        assert!(store.observed().terminating.contains("media"));
+        let scope = &mut store.namespaces[0];
+        scope.take(Event::Apply(namespace("media", false)));
+        assert!(!store.observed().terminating.contains("media"));
+        let scope = &mut store.namespaces[0];
+        scope.take(Event::Init);
+        scope.take(Event::InitDone);
+        assert!(store.observed().terminating.contains("media"), "gone unheard");
+    }
+}
