@@ -15,8 +15,14 @@ use crate::holder::watch::External;
 /// How many answers between two polls are remembered.
 const MAX_ANSWERS: usize = 64;
 
-/// Name and hash of each document of an answer, in its order.
-type Given = Vec<(String, String)>;
+/// An answer, as far as judging it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Given {
+    /// Name and hash of each document, in the answer's order.
+    items: Vec<(String, String)>,
+    /// It held a document that was set back since: nothing more follows from it.
+    refused: bool,
+}
 
 /// The last answers, and what may be wrong with them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -28,7 +34,7 @@ pub struct Answers {
     /// Given before it: the streamer has read them.
     settled: Vec<Given>,
     /// Where this streamer begins to count, once it is known.
-    base: Option<usize>,
+    pub(super) base: Option<usize>,
     /// Suspects on trial, with the hashes of their documents.
     trial: BTreeMap<String, String>,
     /// How many suspects are tried at once.
@@ -42,17 +48,24 @@ impl Answers {
             self.settled = std::mem::take(&mut self.fresh);
             self.fresh_since = now;
         }
-        let given: Given = items.iter().map(|item| (item.name.clone(), item.hash.clone())).collect();
-        if !given.is_empty() && self.fresh.len() < MAX_ANSWERS && !self.fresh.contains(&given) {
-            self.fresh.push(given);
+        let items: Vec<_> = items.iter().map(|item| (item.name.clone(), item.hash.clone())).collect();
+        let known = self.fresh.iter().any(|given| given.items == items);
+        if !items.is_empty() && self.fresh.len() < MAX_ANSWERS && !known {
+            self.fresh.push(Given { items, refused: false });
         }
     }
 
-    /// Earlier answers say nothing about `name` any more; the others keep their places.
-    fn unlist(&mut self, name: &str) {
-        let answers = self.settled.iter_mut().chain(&mut self.fresh);
-        for (_, hash) in answers.flatten().filter(|(given, _)| given == name) {
-            hash.clear();
+    /// All documents of answers that may still be judged.
+    fn open(&self) -> impl Iterator<Item = &(String, String)> {
+        let answers = self.settled.iter().chain(&self.fresh);
+        let open = answers.filter(|given| !given.refused);
+        open.flat_map(|given| &given.items)
+    }
+
+    /// `names` are set back: the answers that held one are done with.
+    fn close(&mut self, names: &BTreeSet<String>) {
+        for given in self.settled.iter_mut().chain(&mut self.fresh) {
+            given.refused |= given.items.iter().any(|(name, _)| names.contains(name));
         }
     }
 
@@ -66,8 +79,7 @@ impl Answers {
 impl Holder {
     /// Whether an answer was given that holds a document which the streamer has not judged.
     pub(super) fn awaits_judgement(&self) -> bool {
-        let answers = self.answers.settled.iter().chain(&self.answers.fresh);
-        answers.flatten().any(|given| self.is_unseen(given))
+        self.answers.open().any(|given| self.is_unseen(given))
     }
 
     /// What the streamer, read from `begun` on, says of our answers.
@@ -91,7 +103,8 @@ impl Holder {
             .answers
             .settled
             .iter()
-            .flatten()
+            .filter(|given| !given.refused)
+            .flat_map(|given| &given.items)
             .filter(|given| self.is_unseen(given))
             .map(|(name, _)| name.clone())
             .collect();
@@ -107,7 +120,8 @@ impl Holder {
     /// Serves some of the documents again that were set back on suspicion alone.
     fn try_suspects(&mut self) {
         self.drop_stale_trials();
-        if !self.answers.trial.is_empty() {
+        // What else is new is judged first, so that an error means the trial.
+        if !self.answers.trial.is_empty() || self.awaits_judgement() {
             return;
         }
         let suspects: Vec<(String, String)> = self
@@ -126,7 +140,7 @@ impl Holder {
         }
         for (name, hash) in suspects.into_iter().take(width) {
             self.set_judged(&name, Judged::Unseen);
-            self.answers.unlist(&name);
+
             self.answers.trial.insert(name, hash);
         }
     }
@@ -152,9 +166,8 @@ impl Holder {
         } else if settled {
             // Nothing fits the place: whatever is new may be at fault.
             self.answers.base = None;
-            let answers = self.answers.settled.iter().chain(&self.answers.fresh);
             let unseen: BTreeSet<String> =
-                answers.flatten().filter(|given| self.is_unseen(given)).map(|(name, _)| name.clone()).collect();
+                self.answers.open().filter(|given| self.is_unseen(given)).map(|(name, _)| name.clone()).collect();
             let certain = unseen.len() == 1;
             self.set_back(unseen, message, certain, out);
         }
@@ -174,8 +187,8 @@ impl Holder {
 
     /// Whether `name`'s current document was in one of the last answers.
     fn was_given(&self, name: &str) -> bool {
-        let answers = self.answers.settled.iter().chain(&self.answers.fresh);
-        answers.flatten().any(|given| given.0 == name && self.is_unseen(given))
+        let mut open = self.answers.open();
+        open.any(|given| given.0 == name && self.is_unseen(given))
     }
 
     fn set_back(
@@ -185,6 +198,8 @@ impl Holder {
         certain: bool,
         out: &mut Vec<Effect>,
     ) {
+        let names: BTreeSet<String> = names.into_iter().collect();
+        self.answers.close(&names);
         for name in names {
             let message = message.to_owned();
             self.set_judged(&name, Judged::Refused { message, certain });
@@ -197,9 +212,11 @@ impl Holder {
     fn suspects(&self, index: usize) -> BTreeMap<String, usize> {
         let at = |answers: &[Given]| {
             let mut found = BTreeMap::new();
-            for (base, given) in self.places(answers, index) {
-                if self.is_unseen(given) {
-                    found.insert(given.0.clone(), base);
+            for given in answers.iter().filter(|given| !given.refused) {
+                for (base, item) in self.places(given, index) {
+                    if self.is_unseen(item) {
+                        found.insert(item.0.clone(), base);
+                    }
                 }
             }
             found
@@ -210,9 +227,9 @@ impl Holder {
 
     /// Whether `index` may mean a document that is set back already: an error that is older than that.
     fn is_explained(&self, index: usize) -> bool {
-        let answers = [&self.answers.settled, &self.answers.fresh];
-        answers.into_iter().any(|answers| {
-            self.places(answers, index).any(|(_, (name, hash))| {
+        let mut answers = self.answers.settled.iter().chain(&self.answers.fresh);
+        answers.any(|given| {
+            self.places(given, index).any(|(_, (name, hash))| {
                 self.rows
                     .row(name)
                     .is_some_and(|row| row.current.hash == *hash && matches!(row.judged, Judged::Refused { .. }))
@@ -220,14 +237,10 @@ impl Holder {
         })
     }
 
-    fn places<'a>(&self, answers: &'a [Given], index: usize) -> impl Iterator<Item = (usize, &'a (String, String))> {
+    /// The documents that `index` may mean in an answer, each with the base by which it does.
+    fn places<'a>(&self, given: &'a Given, index: usize) -> impl Iterator<Item = (usize, &'a (String, String))> {
         let bases = self.answers.base.map_or(0..=1, |base| base..=base);
-        answers.iter().flat_map(move |given| {
-            bases.clone().filter_map(move |base| {
-                let place = index.checked_sub(base)?;
-                Some((base, given.get(place)?))
-            })
-        })
+        bases.filter_map(move |base| Some((base, given.items.get(index.checked_sub(base)?)?)))
     }
 
     fn is_unseen(&self, (name, hash): &(String, String)) -> bool {

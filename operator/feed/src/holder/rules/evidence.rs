@@ -1,0 +1,251 @@
+//! **Evidence** and **Released**.
+
+use super::{Rig, names};
+use crate::frames::{Run, Up};
+use crate::holder::step::{Effect, Input};
+use crate::holder::watch::{External, Reading};
+
+/// A sidecar whose streamer captures `a`.
+fn capturing(api: bool) -> Rig {
+    let mut rig = Rig::synced(api);
+    rig.put("a", 5, "one");
+    rig.mark();
+    if api {
+        rig.read("boot", &[]);
+        rig.poll();
+        rig.read("boot", &["a"]);
+    } else {
+        rig.poll();
+    }
+    rig.sent.clear();
+    rig
+}
+
+fn released(rig: &mut Rig) -> Vec<(String, u64)> {
+    rig.released()
+}
+
+fn said(epoch: u64) -> Vec<(String, u64)> {
+    vec![("a".to_owned(), epoch)]
+}
+
+#[test]
+fn with_an_api_it_needs_an_answer_without_the_stream_and_a_reading_after_it() {
+    let mut rig = capturing(true);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.read("boot", &[]);
+    assert!(
+        released(&mut rig).is_empty(),
+        "not running, but not told either: it may have an answer with the stream in hand"
+    );
+    rig.poll();
+    rig.read("boot", &["a"]);
+    assert!(released(&mut rig).is_empty(), "told, and still running");
+    rig.read("boot", &[]);
+    assert_eq!(released(&mut rig), said(7));
+    rig.poll();
+    rig.read("boot", &[]);
+    assert!(released(&mut rig).is_empty(), "once per delete");
+}
+
+#[test]
+fn a_reading_that_was_begun_before_the_answer_is_no_evidence() {
+    let mut rig = capturing(true);
+    rig.delete("a", 7);
+    rig.mark();
+    assert_eq!(rig.tick_to(rig.now + 3_000), [Effect::ReadApi]);
+    rig.poll();
+    rig.step(Input::ApiRead(Ok(Reading {
+        id: "boot".into(),
+        runs: std::collections::BTreeMap::default(),
+        external: External::Untold,
+        load: crate::frames::Load::default(),
+    })));
+    assert!(released(&mut rig).is_empty());
+}
+
+#[test]
+fn a_streamer_that_was_started_anew_begins_the_proof_again() {
+    let mut rig = capturing(true);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    // It boots with its old configuration: what it does after its first poll is what counts.
+    rig.read("second boot", &[]);
+    assert!(released(&mut rig).is_empty());
+    rig.read("second boot", &[]);
+    assert!(released(&mut rig).is_empty(), "it has not asked yet");
+    rig.poll();
+    rig.read("second boot", &[]);
+    assert_eq!(released(&mut rig), said(7));
+}
+
+#[test]
+fn an_api_that_cannot_be_read_is_unknown_not_evidence() {
+    let mut rig = capturing(true);
+    rig.delete("a", 7);
+    rig.mark();
+    for _ in 0..10 {
+        rig.tick_to(rig.now + 3_000);
+        rig.step(Input::ApiRead(Err("refused".into())));
+        rig.poll();
+        rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+    }
+    assert!(released(&mut rig).is_empty());
+}
+
+#[test]
+fn what_its_own_file_runs_is_running() {
+    let mut rig = capturing(true);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    assert_eq!(rig.tick_to(rig.now + 3_000), [Effect::ReadApi]);
+    let runs = [("a".to_owned(), Run::Own)].into();
+    rig.step(Input::ApiRead(Ok(Reading {
+        id: "boot".into(),
+        runs,
+        external: External::Untold,
+        load: crate::frames::Load::default(),
+    })));
+    assert!(!rig.sent.iter().any(|up| matches!(up, Up::Released { .. })));
+    let told = |up: &Up| matches!(up, Up::Runs { set, .. } if set.get("a") == Some(&Run::Own));
+    assert!(rig.sent.iter().any(told));
+}
+
+#[test]
+fn without_an_api_an_answer_to_its_name_and_a_later_poll_are_evidence() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    assert!(names(&rig.ask(&["a"])).is_empty());
+    assert!(released(&mut rig).is_empty(), "it has read neither yet");
+    rig.poll();
+    assert_eq!(released(&mut rig), said(7));
+}
+
+#[test]
+fn without_an_api_a_streamer_that_asks_by_name_must_have_asked_for_this_one() {
+    let mut rig = capturing(false);
+    rig.ask(&["b"]);
+    rig.delete("a", 7);
+    rig.mark();
+    for _ in 0..5 {
+        rig.poll();
+    }
+    assert!(released(&mut rig).is_empty());
+    rig.ask(&["a"]);
+    rig.poll();
+    assert_eq!(released(&mut rig), said(7));
+}
+
+#[test]
+fn without_an_api_a_streamer_that_never_asks_by_name_needs_two_more_polls() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    rig.poll();
+    assert!(released(&mut rig).is_empty());
+    rig.poll();
+    assert_eq!(released(&mut rig), said(7));
+}
+
+#[test]
+fn after_a_503_nothing_counts() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    rig.poll();
+    rig.hold("h", 8);
+    rig.mark();
+    rig.ask(&["h"]);
+    rig.delete("h", 8);
+    rig.mark();
+    rig.released();
+    // It has asked by name now, so its own name must be answered.
+    rig.poll();
+    assert!(released(&mut rig).is_empty());
+    rig.ask(&["a"]);
+    assert!(released(&mut rig).is_empty());
+    rig.poll();
+    assert_eq!(released(&mut rig).first(), Some(&("a".to_owned(), 7)));
+}
+
+#[test]
+fn silence_is_no_evidence() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    for _ in 0..20 {
+        rig.tick_to(rig.now + 1_000);
+        rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+    }
+    assert!(released(&mut rig).is_empty());
+}
+
+#[test]
+fn released_waits_for_the_deletion_to_be_on_disk() {
+    let mut rig = capturing(false);
+    rig.disk = Some(Err("disk full".into()));
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    rig.poll();
+    rig.poll();
+    assert!(released(&mut rig).is_empty());
+    rig.disk = Some(Ok(()));
+    rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+    rig.tick_to(rig.now + 3_000);
+    assert_eq!(released(&mut rig), said(7));
+}
+
+#[test]
+fn released_is_said_again_to_who_asks_again() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    rig.step(Input::Disconnected);
+    rig.poll();
+    rig.poll();
+    rig.sent.clear();
+    rig.welcome(11);
+    rig.mark();
+    assert!(released(&mut rig).is_empty(), "it was not asked");
+    rig.delete("a", 9);
+    rig.mark();
+    assert_eq!(released(&mut rig), said(9), "nothing was served since");
+}
+
+#[test]
+fn released_follows_at_once_where_the_streamer_is_known_not_to_run_it() {
+    let mut rig = Rig::synced(true);
+    rig.delete("a", 7);
+    rig.mark();
+    assert!(released(&mut rig).is_empty(), "what it runs is not known");
+    rig.read("boot", &["other"]);
+    rig.delete("b", 7);
+    rig.mark();
+    assert_eq!(released(&mut rig), [("b".to_owned(), 7)]);
+    rig.delete("other", 7);
+    rig.mark();
+    assert!(released(&mut rig).is_empty());
+}
+
+#[test]
+fn a_stream_that_is_put_again_is_not_released() {
+    let mut rig = capturing(false);
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    rig.put("a", 8, "one");
+    rig.mark();
+    for _ in 0..5 {
+        assert_eq!(rig.poll(), ["a"]);
+    }
+    assert!(released(&mut rig).is_empty());
+}
