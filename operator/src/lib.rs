@@ -1,4 +1,15 @@
 //! Decides which streamer captures each stream and feeds the sidecars. A library, so that tests can reach its parts; the binary is thin.
 
+pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod document;
+pub mod feed;
+pub mod get;
+pub mod http;
+pub mod metrics;
+pub mod observe;
+pub mod reconcile;
+pub mod report;
+pub mod reporter;
+pub mod run;

@@ -1,0 +1,268 @@
+//! The feed's server: sidecars hold one long-lived `POST /feed/v1` each, newline-delimited JSON both ways.
+//!
+//! It authenticates, reads and writes lines, and decides nothing else: what a connection is told is the leader's matter.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_feed::frames::{Hello, Up};
+use weir_feed::leader::step::Conn;
+use weir_feed::record::StreamerId;
+
+mod connection;
+mod door;
+mod hello;
+mod identify;
+mod metrics;
+mod outgoing;
+mod request;
+mod tls;
+
+pub use identify::{Auth, Identify};
+pub use metrics::FeedMetrics;
+pub use outgoing::Outgoing;
+
+/// What happens on the feed's connections, in order for each of them.
+#[derive(Debug)]
+pub enum FeedEvent {
+    /// A sidecar was authenticated and has said hello.
+    Connected {
+        /// Unique for the process.
+        conn: Conn,
+        streamer: StreamerId,
+        /// Its instance is vouched for (a pod's uid), and stands in the hello.
+        verified: bool,
+        hello: Box<Hello>,
+        /// The connection ends when the last copy of this is dropped.
+        outgoing: Outgoing,
+    },
+    /// A later frame of it; never a hello.
+    Frame { conn: Conn, frame: Up },
+    /// The connection ended; nothing more comes from it.
+    Disconnected { conn: Conn },
+}
+
+/// PEM files of the server's certificate chain and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a connection may cost, and how often its token is checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// From the TCP connection to an accepted token, and from there to the whole hello.
+    pub hello_within: Duration,
+    /// How long the cluster may take to say whose token it is.
+    pub identify_within: Duration,
+    /// How often a token is checked again while its connection lasts.
+    pub identify_again: Duration,
+    /// TCP connections at one time; more are closed at once.
+    pub connections: usize,
+    /// Frames that wait to be sent on one connection; one more closes it, since its sidecar does not keep up.
+    pub queue: usize,
+    /// HTTP/2 pings of a quiet connection, and how long an answer may take.
+    pub keep_alive: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hello_within: Duration::from_secs(5),
+            identify_within: Duration::from_secs(10),
+            identify_again: Duration::from_mins(1),
+            connections: 10_000,
+            queue: 65_536,
+            keep_alive: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why the feed cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "the feed carries passwords and {0} can be reached from elsewhere: give it a certificate and a key, or let it listen on 127.0.0.1"
+    )]
+    PlainBeyondLoopback(SocketAddr),
+    #[error(
+        "the feed believes any sidecar without tokens and {0} can be reached from elsewhere: give it tokens, or let it listen on 127.0.0.1"
+    )]
+    InsecureBeyondLoopback(SocketAddr),
+    #[error("the feed's {what} {}: {why}", path.display())]
+    Tls { what: &'static str, path: PathBuf, why: String },
+    #[error("the feed's listener: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// The running server; dropped, it stops.
+#[derive(Debug)]
+pub struct FeedServer {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    sessions: Sessions,
+    tasks: TaskTracker,
+}
+
+impl FeedServer {
+    /// Serves the feed on `listener`; must be called within a tokio runtime.
+    pub fn start<I: Identify>(
+        listener: TcpListener,
+        tls: Option<&TlsFiles>,
+        auth: Auth<I>,
+        inputs: mpsc::Sender<FeedEvent>,
+        settings: Settings,
+        metrics: FeedMetrics,
+    ) -> Result<Self, StartError> {
+        let address = listener.local_addr()?;
+        check_exposure(address, tls.is_some(), &auth)?;
+        let tls = tls.map(tls::config).transpose()?;
+        listener.set_nonblocking(true)?;
+        let stopping = CancellationToken::new();
+        let server = Self { address, sessions: Sessions::under(&stopping), tasks: TaskTracker::new(), stopping };
+        let shared = Arc::new(Shared {
+            auth,
+            inputs,
+            settings,
+            metrics,
+            sessions: server.sessions.clone(),
+            tasks: server.tasks.clone(),
+        });
+        let router = Router::new().route("/feed/v1", post(request::feed::<I>)).with_state(shared);
+        server.spawn(listener, tls, router, settings)?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes every connection there is; new ones are taken.
+    pub fn disconnect_all(&self) {
+        self.sessions.end_all();
+    }
+
+    /// Closes every connection and the listener, and waits for their end.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Returns when the server has stopped, of itself or told so.
+    pub async fn stopped(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    fn spawn(
+        &self,
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        router: Router,
+        settings: Settings,
+    ) -> Result<(), StartError> {
+        let door = door::Door::new(settings.connections, settings.hello_within);
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).http2_only();
+        server
+            .http_builder()
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(settings.keep_alive)
+            .keep_alive_timeout(settings.keep_alive)
+            // One feed for each connection; a second while the first is being closed.
+            .max_concurrent_streams(2);
+        let service = router.into_make_service();
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            let serving = async {
+                match tls {
+                    Some(tls) => {
+                        let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
+                            .handshake_timeout(settings.hello_within)
+                            .acceptor(door);
+                        server.acceptor(acceptor).serve(service).await
+                    }
+                    None => server.acceptor(door).serve(service).await,
+                }
+            };
+            let told = async {
+                stopping.cancelled().await;
+                // Connections end by themselves now; what a peer does not read is not waited for.
+                handle.graceful_shutdown(Some(Duration::from_secs(1)));
+                std::future::pending().await
+            };
+            let ended = tokio::select! {
+                ended = serving => ended,
+                ended = told => ended,
+            };
+            if let Err(error) = ended {
+                tracing::error!(%error, "the feed's server ended");
+            }
+            stopping.cancel();
+        });
+        self.tasks.close();
+        Ok(())
+    }
+}
+
+impl Drop for FeedServer {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+/// What every connection needs.
+struct Shared<I> {
+    auth: Auth<I>,
+    inputs: mpsc::Sender<FeedEvent>,
+    settings: Settings,
+    metrics: FeedMetrics,
+    sessions: Sessions,
+    tasks: TaskTracker,
+}
+
+/// The token under which the present connections run: cancelled, they end.
+#[derive(Debug, Clone)]
+struct Sessions {
+    all: CancellationToken,
+    present: Arc<Mutex<CancellationToken>>,
+}
+
+impl Sessions {
+    fn under(all: &CancellationToken) -> Self {
+        Self { all: all.clone(), present: Arc::new(Mutex::new(all.child_token())) }
+    }
+
+    fn begin(&self) -> CancellationToken {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.child_token()
+    }
+
+    fn end_all(&self) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *present, self.all.child_token()).cancel();
+    }
+}
+
+fn check_exposure<I>(address: SocketAddr, tls: bool, auth: &Auth<I>) -> Result<(), StartError> {
+    let loopback = address.ip().to_canonical().is_loopback();
+    if !loopback && matches!(auth, Auth::Insecure) {
+        return Err(StartError::InsecureBeyondLoopback(address));
+    }
+    if !loopback && !tls {
+        return Err(StartError::PlainBeyondLoopback(address));
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::cluster::{Credentials, ObjectRef};
+use serde_json::json;
+use weir_crds::condition::{Condition, find};
+
+const NOW: u64 = 1_800_000_000_500;
+
+/// A stream that is well in every respect; each test changes what it is about.
+struct Story {
+    stream: Stream,
+    old: StreamStatus,
+    outlook: Option<Outlook>,
+    record: Option<Record>,
+    problem: Option<Problem>,
+    capture: Capture,
+    rejected: Option<String>,
+    held: bool,
+    secrets: BTreeMap<ObjectRef, Credentials>,
+    now: u64,
+}
+
+fn well() -> Story {
+    let stream = json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": "Stream",
+        "metadata": {"namespace": "media", "name": "bunny", "uid": "u-1", "generation": 3},
+        "spec": {"name": "mylive/bunny", "inputs": [{"url": "fake://a"}]},
+    });
+    Story {
+        stream: serde_json::from_value(stream).unwrap(),
+        old: StreamStatus::default(),
+        outlook: Some(Outlook::Placed { streamer: "s1".into(), note: None }),
+        record: Some(record("s1", NOW - 5_000)),
+        problem: None,
+        capture: Capture::Running,
+        rejected: None,
+        held: false,
+        secrets: BTreeMap::new(),
+        now: NOW,
+    }
+}
+
+fn record(streamer: &str, epoch: u64) -> Record {
+    Record {
+        name: "mylive/bunny".into(),
+        stream: "bunny".into(),
+        uid: "u-1".into(),
+        streamer: streamer.into(),
+        epoch,
+        phase: Phase::Active,
+        to: None,
+        previous: None,
+    }
+}
+
+impl Story {
+    fn told(&self) -> StreamStatus {
+        stream_status(&StreamFacts {
+            stream: &self.stream,
+            old: &self.old,
+            outlook: self.outlook.as_ref(),
+            record: self.record.as_ref(),
+            problem: self.problem.as_ref(),
+            capture: self.capture,
+            rejected: self.rejected.as_deref(),
+            held: self.held,
+            redactor: Redactor::new("media", &self.secrets),
+            now: self.now,
+        })
+    }
+
+    fn condition(&self, type_: &str) -> Condition {
+        find(&self.told().conditions, type_).unwrap().clone()
+    }
+
+    fn says(&self, type_: &str) -> (String, String) {
+        let condition = self.condition(type_);
+        (condition.status, condition.reason)
+    }
+}
+
+fn is(status: &str, reason: &str) -> (String, String) {
+    (status.into(), reason.into())
+}
+
+#[test]
+fn a_stream_that_is_well_says_so() {
+    let status = well().told();
+    assert_eq!(status.media_name.as_deref(), Some("mylive/bunny"));
+    assert_eq!(status.streamer.as_deref(), Some("s1"));
+    assert_eq!(status.home.as_deref(), Some("s1"));
+    assert_eq!(status.epoch, Some(NOW - 5_000));
+    assert_eq!(status.since, Some(time(NOW - 5_000)));
+    assert_eq!(status.reason.as_deref(), Some("Running"));
+    assert_eq!(status.observed_generation, Some(3));
+    let told: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
+    assert_eq!(told, [(ACCEPTED, "True"), (PLACED, "True"), (CAPTURED, "True")]);
+    assert!(status.conditions.iter().all(|c| c.observed_generation == Some(3)));
+}
+
+#[test]
+fn nothing_changes_while_nothing_happens() {
+    let mut story = well();
+    story.old = story.told();
+    story.now += 3_600_000;
+    assert_eq!(story.told(), story.old);
+    // As it comes back from the API server.
+    story.old = serde_json::from_value(serde_json::to_value(&story.old).unwrap()).unwrap();
+    assert_eq!(story.told(), story.old);
+}
+
+#[test]
+fn after_a_failover_home_stays_and_since_is_the_new_holders() {
+    let mut story = well();
+    story.old = story.told();
+    story.now += 60_000;
+    story.record = Some(record("s2", story.now - 2_000));
+    let status = story.told();
+    assert_eq!((status.streamer.as_deref(), status.home.as_deref()), (Some("s2"), Some("s1")));
+    assert_eq!(status.since, Some(time(story.now - 2_000)));
+    // A later epoch of the same holder (a release called off) does not make it newer there.
+    story.old = status;
+    story.now += 60_000;
+    story.record = Some(record("s2", story.now));
+    let status = story.told();
+    assert_eq!(status.epoch, Some(story.now));
+    assert_eq!(status.since, story.old.since);
+    // An epoch from a clock that was ahead is no time in the future.
+    story.record = Some(record("s3", story.now + 999_999));
+    assert_eq!(story.told().since, Some(time(story.now)));
+}
+
+#[test]
+fn the_time_of_transition_is_that_of_the_status() {
+    let mut story = well();
+    story.capture = Capture::NotRunning;
+    story.old = story.told();
+    story.now += 10_000;
+    story.held = true;
+    let held = story.condition(CAPTURED);
+    assert_eq!((held.reason.as_str(), held.last_transition_time), ("Held", time(NOW)));
+    story.capture = Capture::Running;
+    assert_eq!(story.condition(CAPTURED).last_transition_time, time(story.now));
+}
+
+#[test]
+fn two_streams_with_one_media_name() {
+    let mut story = well();
+    story.outlook = Some(Outlook::Conflict { with: "hare".into() });
+    // The record is the other's.
+    story.record.as_mut().unwrap().stream = "hare".into();
+    for type_ in [ACCEPTED, PLACED, CAPTURED] {
+        assert_eq!(story.says(type_), is("False", "Conflict"), "{type_}");
+    }
+    assert!(story.condition(ACCEPTED).message.starts_with("Stream hare has the media name mylive/bunny already"));
+    assert_eq!(story.told().streamer, None);
+}
+
+#[test]
+fn a_missing_secret_is_named_and_who_captures_goes_on() {
+    let mut story = well();
+    story.problem = Some(Problem { reason: "SecretNotFound", message: "there is no Secret cam".into() });
+    assert_eq!(story.says(ACCEPTED), is("False", "SecretNotFound"));
+    assert_eq!(story.says(PLACED), is("True", "Placed"));
+    assert_eq!(story.says(CAPTURED), is("True", "Running"));
+    assert_eq!(story.told().reason.as_deref(), Some("SecretNotFound"));
+    story.capture = Capture::NotRunning;
+    assert_eq!(story.says(CAPTURED), is("False", "SecretNotFound"));
+}
+
+#[test]
+fn a_refused_document_shows_on_the_stream_without_its_passwords() {
+    let mut story = well();
+    let secret = ObjectRef { namespace: "media".into(), name: "cam".into() };
+    let credentials = Credentials(BTreeMap::from([("p".into(), b"hunter2".to_vec())]));
+    story.secrets.insert(secret, credentials);
+    story.rejected = Some("bad passphrase hunter2 in rtsp://admin:literal@10.0.0.1/".into());
+    let accepted = story.condition(ACCEPTED);
+    assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "RejectedByStreamer"));
+    assert!(accepted.message.ends_with("bad passphrase … in rtsp://…@10.0.0.1/"), "{}", accepted.message);
+    assert_eq!(story.says(CAPTURED), is("True", "Running"));
+    story.capture = Capture::NotRunning;
+    assert_eq!(story.says(CAPTURED), is("False", "RejectedByStreamer"));
+}
+
+#[test]
+fn a_message_of_any_length_fits() {
+    let mut story = well();
+    story.rejected = Some("é".repeat(100_000));
+    assert!(story.condition(ACCEPTED).message.len() <= 1024);
+}
+
+#[test]
+fn the_plans_notes_are_passed_on() {
+    let note = |reason| Note { reason, message: "why, and what to do".into() };
+    let mut story = well();
+    story.outlook = Some(Outlook::Placed { streamer: "s1".into(), note: Some(note("NoDestination")) });
+    assert_eq!(story.says(PLACED), is("True", "NoDestination"));
+    assert_eq!(story.condition(PLACED).message, "why, and what to do");
+    story.outlook = Some(Outlook::Pending(note("Unschedulable")));
+    story.record = None;
+    assert_eq!(story.says(PLACED), is("False", "Unschedulable"));
+    assert_eq!(story.says(CAPTURED), is("False", "NotPlaced"));
+    assert_eq!(story.told().reason.as_deref(), Some("Unschedulable"));
+    assert_eq!(story.told().epoch, None);
+}
+
+#[test]
+fn a_stream_on_its_way_says_from_where_to_where() {
+    let mut story = well();
+    let releasing = story.record.as_mut().unwrap();
+    releasing.phase = Phase::Releasing;
+    releasing.to = Some("s2".into());
+    story.outlook = Some(Outlook::Releasing { streamer: "s1".into(), to: Some("s2".into()), note: None });
+    assert_eq!(story.condition(PLACED).message, "goes from s1 to s2 as soon as s1 has let go of it");
+    assert_eq!(story.says(CAPTURED), is("True", "Running"));
+    story.capture = Capture::NotRunning;
+    assert_eq!(story.says(CAPTURED), is("False", "Releasing"));
+}
+
+#[test]
+fn a_disabled_stream_is_captured_nowhere() {
+    let mut story = well();
+    story.outlook = Some(Outlook::Disabled);
+    story.record = None;
+    assert_eq!(story.says(ACCEPTED), is("True", "Accepted"));
+    assert_eq!(story.says(PLACED), is("False", "Disabled"));
+    assert_eq!(story.says(CAPTURED), is("False", "Disabled"));
+}
+
+#[test]
+fn what_the_holder_does_not_tell_is_unknown() {
+    let mut story = well();
+    story.capture = Capture::Unknown;
+    assert_eq!(story.says(CAPTURED), is("Unknown", "NotReported"));
+    story.capture = Capture::NotRunning;
+    assert_eq!(story.says(CAPTURED), is("False", "NotRunning"));
+    story.stream.spec.r#static = false;
+    assert_eq!(story.says(CAPTURED), is("False", "OnDemand"));
+}
+
+#[test]
+fn before_the_first_plan_the_record_speaks() {
+    let mut story = well();
+    story.outlook = None;
+    assert_eq!(story.says(PLACED), is("True", "Placed"));
+    story.record = None;
+    assert_eq!(story.says(PLACED), is("False", "Waiting"));
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_keeps_its_record_and_says_why() {
+    let mut story = well();
+    story.old = story.told();
+    let told = malformed_stream(&story.old, 4, "spec.inputs is missing", story.record.as_ref(), NOW);
+    assert_eq!(told.reason.as_deref(), Some("Malformed"));
+    assert_eq!(told.streamer.as_deref(), Some("s1"));
+    assert_eq!(find(&told.conditions, PLACED).unwrap().status, "True");
+    assert_eq!(find(&told.conditions, CAPTURED).unwrap().status, "True");
+    assert_eq!(malformed_stream(&told, 4, "spec.inputs is missing", story.record.as_ref(), NOW + 9_000), told);
+    let told = malformed_stream(&StreamStatus::default(), 1, "x", None, NOW);
+    assert_eq!(find(&told.conditions, CAPTURED).unwrap().reason, "Malformed");
+}

@@ -1,0 +1,252 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::cluster::{Credentials, ObjectRef};
+use serde_json::json;
+use weir_crds::condition::Condition;
+use weir_placement::plan::Note;
+
+const NOW: u64 = 1_800_000_000_000;
+
+struct Story {
+    streamer: Streamer,
+    old: StreamerStatus,
+    view: Option<StreamerView>,
+    outlook: Option<StreamerOutlook>,
+    behind_for: u64,
+    secrets: BTreeMap<ObjectRef, Credentials>,
+    now: u64,
+}
+
+fn well() -> Story {
+    let streamer = json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": "Streamer",
+        "metadata": {"namespace": "media", "name": "s1", "uid": "u-1", "generation": 2}, "spec": {},
+    });
+    let view = StreamerView {
+        connected: true,
+        reported: true,
+        instance: Some("pod-1".into()),
+        program: "0.1.0".into(),
+        silent_for: 300,
+        polled_ago: Some(1_000),
+        alive: true,
+        api: ApiState::Up,
+        config: ConfigStatus::Loaded,
+        load: frames::Load { cpu: Some(20), input_kbit: Some(4_000), output_kbit: None },
+        revision: 7,
+        applied: 7,
+        synced: true,
+        ..StreamerView::default()
+    };
+    let outlook = StreamerOutlook { streams: 5, ..StreamerOutlook::default() };
+    Story {
+        streamer: serde_json::from_value(streamer).unwrap(),
+        old: StreamerStatus::default(),
+        view: Some(view),
+        outlook: Some(outlook),
+        behind_for: 0,
+        secrets: BTreeMap::new(),
+        now: NOW,
+    }
+}
+
+impl Story {
+    fn told(&self) -> StreamerStatus {
+        streamer_status(&StreamerFacts {
+            streamer: &self.streamer,
+            old: &self.old,
+            view: self.view.as_ref(),
+            outlook: self.outlook.as_ref(),
+            behind_for: self.behind_for,
+            redactor: Redactor::new("media", &self.secrets),
+            now: self.now,
+        })
+    }
+
+    fn view(&mut self) -> &mut StreamerView {
+        self.view.as_mut().unwrap()
+    }
+
+    fn condition(&self, type_: &str) -> Condition {
+        find(&self.told().conditions, type_).unwrap().clone()
+    }
+
+    fn says(&self, type_: &str) -> (String, String) {
+        let condition = self.condition(type_);
+        (condition.status, condition.reason)
+    }
+}
+
+fn is(status: &str, reason: &str) -> (String, String) {
+    (status.into(), reason.into())
+}
+
+#[test]
+fn a_streamer_that_is_well_says_so() {
+    let status = well().told();
+    assert_eq!(status.summary.as_deref(), Some("Ready"));
+    assert_eq!((status.streams, status.replica_revision), (Some(5), Some(7)));
+    assert_eq!(status.load.unwrap().cpu_percent, Some(20));
+    assert_eq!(status.first_ready, Some(time(NOW)));
+    assert_eq!(status.last_contact, Some(time(NOW - 300)));
+    assert_eq!(status.instance.as_deref(), Some("pod-1"));
+    assert_eq!(status.sidecar_version.as_deref(), Some("0.1.0"));
+    assert!(status.conditions.iter().all(|condition| condition.status == "True"));
+    assert_eq!(status.conditions.len(), 3);
+}
+
+#[test]
+fn what_moves_all_the_time_is_written_once_a_minute_or_along_with_something_else() {
+    let mut story = well();
+    story.old = story.told();
+    story.now += 50_000;
+    story.view().applied = 9;
+    story.view().load.cpu = Some(80);
+    assert_eq!(story.told(), story.old);
+    story.outlook.as_mut().unwrap().streams = 6;
+    let with_another = story.told();
+    assert_eq!(with_another.replica_revision, Some(9));
+    assert_eq!(with_another.last_contact, Some(time(story.now - 300)));
+    story.outlook.as_mut().unwrap().streams = 5;
+    story.now += 20_000;
+    let due = story.told();
+    assert_eq!(due.load.unwrap().cpu_percent, Some(80));
+    assert_eq!(due.first_ready, Some(time(NOW)));
+}
+
+#[test]
+fn a_silent_sidecar_is_not_ready_and_nothing_else_is_known() {
+    let mut story = well();
+    story.old = story.told();
+    story.view().connected = false;
+    story.view().silent_for = 20_000;
+    story.now += 20_000;
+    assert_eq!(story.says(READY), is("False", "Silent"));
+    assert_eq!(story.says(SYNCED), is("Unknown", "Silent"));
+    assert_eq!(story.says(CONFIG_ACCEPTED), is("Unknown", "Silent"));
+    assert_eq!(story.told().summary.as_deref(), Some("NotReady"));
+    // Under a new leader too, which never heard it.
+    story.view = None;
+    assert_eq!(story.says(READY), is("False", "Silent"));
+    assert_eq!(story.told().instance.as_deref(), Some("pod-1"));
+}
+
+#[test]
+fn a_streamer_that_nobody_started_was_never_heard() {
+    let mut story = well();
+    story.view = None;
+    assert_eq!(story.says(READY), is("False", "NeverReported"));
+    assert_eq!(story.told().first_ready, None);
+    assert_eq!(story.told().last_contact, None);
+}
+
+#[test]
+fn a_streamer_that_does_not_poll_is_told_apart_by_its_api() {
+    let mut story = well();
+    story.view().alive = false;
+    assert_eq!(story.says(READY), is("False", "NotPolling"));
+    assert!(story.condition(READY).message.contains("its own API answers"));
+    story.view().api = ApiState::Down;
+    assert_eq!(story.says(READY), is("False", "StreamerDown"));
+    story.view().api = ApiState::Absent;
+    assert!(story.condition(READY).message.contains("any more"));
+    story.view().polled_ago = None;
+    assert!(story.condition(READY).message.contains("since that was started"));
+}
+
+#[test]
+fn two_instances_of_one_name() {
+    let mut story = well();
+    story.view().contested = true;
+    assert_eq!(story.says(READY), is("True", "InstanceConflict"));
+    story.view().connected = false;
+    assert_eq!(story.says(READY), is("False", "InstanceConflict"));
+}
+
+#[test]
+fn another_host_is_served_and_shown() {
+    let mut story = well();
+    story.view().foreign_host = Some("media-9".into());
+    assert_eq!(story.says(READY), is("True", "ForeignHost"));
+    assert!(story.condition(READY).message.starts_with("the streamer calls itself media-9, not s1"));
+}
+
+#[test]
+fn cordon_and_drain_show_as_kubectl_get_nodes_shows_them() {
+    let mut story = well();
+    story.streamer.spec.unschedulable = true;
+    assert_eq!(story.told().summary.as_deref(), Some("Ready,SchedulingDisabled"));
+    story.streamer.spec.drain = true;
+    story.outlook.as_mut().unwrap().closed =
+        Some(Note { reason: "Draining", message: "s1 is being drained, 5 to go".into() });
+    assert_eq!(story.told().summary.as_deref(), Some("Ready,SchedulingDisabled,Draining"));
+    assert!(story.condition(READY).message.ends_with("; s1 is being drained, 5 to go"));
+}
+
+#[test]
+fn a_replica_that_is_behind_for_a_moment_is_not_worth_a_word() {
+    let mut story = well();
+    story.old = story.told();
+    story.view().synced = false;
+    story.behind_for = 1_000;
+    assert_eq!(story.says(SYNCED), is("True", "Synced"));
+    story.behind_for = 5_000;
+    assert_eq!(story.says(SYNCED), is("False", "Behind"));
+    story.old = story.told();
+    story.behind_for = 0;
+    assert_eq!(story.says(SYNCED), is("False", "Behind"));
+    story.view().synced = true;
+    assert_eq!(story.says(SYNCED), is("True", "Synced"));
+    story.view().replica_error = Some("disk full".into());
+    assert_eq!(story.says(SYNCED), is("False", "ReplicaNotWritten"));
+    assert!(story.condition(SYNCED).message.ends_with("disk full"));
+}
+
+#[test]
+fn refused_streams_are_named() {
+    let mut story = well();
+    let refused = (0..12).map(|at| (format!("cam-{at:02}"), "hunter2".to_owned()));
+    story.view().rejected = refused.collect();
+    let condition = story.condition(CONFIG_ACCEPTED);
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "InvalidStreams"));
+    assert!(condition.message.contains("cam-00, cam-01"), "{}", condition.message);
+    assert!(condition.message.contains("cam-09 and 2 more"), "{}", condition.message);
+    assert!(!condition.message.contains("hunter2"));
+}
+
+#[test]
+fn what_the_streamer_thinks_of_its_configuration() {
+    let mut story = well();
+    story.view().config = ConfigStatus::Unknown;
+    assert_eq!(story.says(CONFIG_ACCEPTED), is("Unknown", "NotTold"));
+    let object = ObjectRef { namespace: "media".into(), name: "cam".into() };
+    let canary = Credentials(BTreeMap::from([("p".into(), b"hunter2".to_vec())]));
+    story.secrets.insert(object, canary);
+    story.view().config = ConfigStatus::Error { message: "no CORS header, hunter2".into() };
+    assert_eq!(story.says(CONFIG_ACCEPTED), is("False", "Refused"));
+    assert!(story.condition(CONFIG_ACCEPTED).message.ends_with("no CORS header, …"));
+}
+
+#[test]
+fn a_status_fits_its_schema_whatever_a_sidecar_says() {
+    let mut story = well();
+    story.view().instance = Some("é".repeat(500));
+    story.view().program = "v".repeat(500);
+    story.view().foreign_host = Some("h".repeat(5_000));
+    story.view().held = BTreeSet::from(["x".into()]);
+    let status = story.told();
+    assert!(status.instance.unwrap().len() <= 128);
+    assert!(status.sidecar_version.unwrap().len() <= 64);
+    assert!(status.conditions.iter().all(|condition| condition.message.len() <= 1024));
+}
+
+#[test]
+fn a_streamer_that_cannot_be_read_is_not_ready() {
+    let mut story = well();
+    story.old = story.told();
+    let told = malformed_streamer(&story.old, 3, "spec.capacity is a text", NOW + 5_000);
+    assert_eq!(told.summary.as_deref(), Some("NotReady"));
+    assert_eq!(find(&told.conditions, READY).unwrap().reason, "Malformed");
+    assert_eq!(told.first_ready, story.old.first_ready);
+}
