@@ -1,3 +1,56 @@
 //! The operator's binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_operator::cli::{Cli, Command, LogFormat};
+use weir_operator::{get, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the run time cannot be started: {error}")),
+    };
+    match cli.command {
+        Command::Crds => {
+            print!("{}", weir_crds::crds_yaml());
+            ExitCode::SUCCESS
+        }
+        Command::Get(args) => match runtime.block_on(get::get(&args, &mut std::io::stdout(), &mut std::io::stderr())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&format!("{error:#}")),
+        },
+        Command::Run(args) => {
+            let hostname =
+                std::env::var("HOSTNAME").unwrap_or_else(|_| format!("weir-operator-{}", std::process::id()));
+            let settings = match args.settings(&hostname) {
+                Ok(settings) => settings,
+                Err(refusal) => return failed(&refusal.to_string()),
+            };
+            log(settings.log_format);
+            match runtime.block_on(run::run(settings)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("weir-operator: {message}");
+    ExitCode::FAILURE
+}
+
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

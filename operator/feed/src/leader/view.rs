@@ -177,6 +177,20 @@ impl Leader {
         })
     }
 
+    /// Changes whenever somebody becomes lost or is there again, which is when a plan may come out otherwise.
+    pub fn liveness(&self, now: Now) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let observed = self.observed(now);
+        let (silence, alive) = (self.periods.silence, self.periods.alive);
+        let mut hash = DefaultHasher::new();
+        (self.role, self.settled).hash(&mut hash);
+        for (id, session) in &self.sessions {
+            let lost = session.lost_for(None, silence, alive, observed).is_some();
+            (id, lost, session.reported, session.has_polled, session.waiting.is_empty()).hash(&mut hash);
+        }
+        hash.finish()
+    }
+
     /// Whether a stream's holder is known to run it.
     pub fn capture(&self, stream: &StreamId) -> Capture {
         let holder = self.record(stream).and_then(|record| {
@@ -192,6 +206,11 @@ impl Leader {
             }
             _ => Capture::Unknown,
         }
+    }
+
+    /// The record of one stream.
+    pub fn record_of(&self, stream: &StreamId) -> Option<&Record> {
+        self.record(stream)
     }
 
     /// Connections that are admitted, or wait for a name.

@@ -1,0 +1,149 @@
+//! `weir-operator run`: listeners, the cluster, the feed's server and the loop, until a signal comes.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+
+use crate::cli::{FeedSecurity, Place, Settings};
+use crate::cluster::Cluster;
+use crate::cluster::kubernetes::{self, Kubernetes};
+use crate::cluster::manifests::{Manifests, Options};
+use crate::feed::{self, Auth, FeedMetrics, FeedServer, TlsFiles};
+use crate::http::{self, Objects};
+use crate::metrics::Metrics;
+use crate::reconcile::{Reconciler, Sources, Standing};
+
+/// Frames of all sidecars that wait for the loop.
+const QUEUE: usize = 16_384;
+
+/// Why the operator ends, in a sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    #[error("{0}")]
+    Start(String),
+    /// The process must not go on with what it knows; whoever supervises it starts it anew.
+    #[error("{0}")]
+    Exit(String),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    match settings.place.clone() {
+        Place::Manifests { manifests, state, token_file } => {
+            let options = Options {
+                namespaces: settings.namespaces.clone(),
+                token_file: token_file.clone(),
+                identity: settings.identity.clone(),
+                feed_advertise: settings.feed_advertise.clone(),
+                poll: Duration::from_millis(settings.periods.poll),
+                ..Options::new(&manifests, &state)
+            };
+            let cluster = Arc::new(Manifests::open(options).map_err(|error| RunError::Start(error.to_string()))?);
+            let auth = if token_file.is_some() { Auth::Tokens(Arc::clone(&cluster)) } else { Auth::Insecure };
+            let objects: Arc<dyn Objects> = cluster.clone();
+            serve(settings, cluster, auth, Some(objects)).await
+        }
+        Place::Kubernetes { own_namespace, kubeconfig, token_audience } => {
+            let client = client(kubeconfig.as_deref()).await?;
+            let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+            let config = kubernetes::Config {
+                namespaces: settings.namespaces.iter().cloned().collect(),
+                own_namespace,
+                identity: settings.identity.clone(),
+                audience: token_audience,
+                advertise: settings.feed_advertise.clone(),
+                periods: settings.periods,
+            };
+            let cluster = Arc::new(Kubernetes::new(client, config));
+            let auth = Auth::Tokens(Arc::clone(&cluster));
+            serve(settings, cluster, auth, None).await
+        }
+    }
+}
+
+async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, RunError> {
+    let Some(path) = kubeconfig else {
+        return kubernetes::client().await.map_err(|trouble| RunError::Start(trouble.to_string()));
+    };
+    let refused = |error: &dyn std::fmt::Display| RunError::Start(format!("--kubeconfig {}: {error}", path.display()));
+    let file = kube::config::Kubeconfig::read_from(path).map_err(|error| refused(&error))?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|error| refused(&error))?;
+    kubernetes::client_of(config).map_err(|trouble| refused(&trouble))
+}
+
+async fn serve<C: Cluster>(
+    settings: Settings,
+    cluster: Arc<C>,
+    auth: Auth<C>,
+    objects: Option<Arc<dyn Objects>>,
+) -> Result<(), RunError> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::registered(&mut registry);
+    let feed_metrics = FeedMetrics::default();
+    feed_metrics.register(&mut registry);
+    let (feed_listener, http_listener) = (listen(settings.feed_listen)?, listen(settings.http_listen)?);
+    let (stop, shutdown) = watch::channel(false);
+    let (standing, mut stands) = watch::channel(Standing { leading: false, missing: vec!["starting".to_owned()] });
+    let (missing, missed) = watch::channel(vec!["starting".to_owned()]);
+    tokio::spawn(async move {
+        while stands.changed().await.is_ok() {
+            let now_missing = stands.borrow().missing.clone();
+            missing.send_replace(now_missing);
+        }
+    });
+    let sources = http::Sources { registry: Arc::new(registry), missing: missed, objects };
+    let http_address = http_listener.local_addr().map_err(|error| RunError::Listen(settings.http_listen, error))?;
+    let http_listener = tokio_listener(http_listener, settings.http_listen)?;
+    let mut stopping = shutdown.clone();
+    let http = tokio::spawn(http::serve(http_listener, sources, async move {
+        drop(stopping.wait_for(|stop| *stop).await);
+    }));
+    let (inputs, feed) = mpsc::channel(QUEUE);
+    let tls = match &settings.feed {
+        FeedSecurity::Insecure => None,
+        FeedSecurity::Tls { cert, key } => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
+    };
+    let server = FeedServer::start(feed_listener, tls.as_ref(), auth, inputs, feed::Settings::default(), feed_metrics)
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    tracing::info!(feed = %server.address(), http = %http_address, identity = settings.identity, "weir-operator runs");
+    tokio::spawn(async move {
+        signalled().await;
+        tracing::info!("told to stop");
+        stop.send_replace(true);
+    });
+    let ended = Reconciler::run(cluster, settings.periods, metrics, Sources { feed, shutdown, standing }).await;
+    server.stop().await;
+    http.abort();
+    ended.map_err(RunError::Exit)
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).map_err(|error| RunError::Listen(address, error))
+}
+
+fn tokio_listener(listener: TcpListener, address: SocketAddr) -> Result<tokio::net::TcpListener, RunError> {
+    let failed = |error| RunError::Listen(address, error);
+    listener.set_nonblocking(true).map_err(failed)?;
+    tokio::net::TcpListener::from_std(listener).map_err(failed)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be listened to: stop this process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
