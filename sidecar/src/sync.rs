@@ -172,8 +172,9 @@ impl Feed {
         }
         let events = self.events.clone();
         let mut talk = std::pin::pin!(talk(request, id, events));
-        let ended = tokio::select! {
-            left = left => match left {
+        let mut left = std::pin::pin!(left);
+        let error = tokio::select! {
+            left = &mut left => match left {
                 Ok(why) => {
                     if why == Why::Shutdown {
                         // The goodbye is under way.
@@ -181,13 +182,15 @@ impl Feed {
                     }
                     return Ended::Left(why);
                 }
-                Err(_) => Ended::Broken(anyhow::anyhow!("it takes no more frames")),
+                Err(_) => anyhow::anyhow!("it takes no more frames"),
             },
-            error = &mut talk => Ended::Broken(error),
+            error = &mut talk => error,
         };
-        // A closed run loop ends this task at its next look.
-        let _ = self.events.send(Event::Closed { id }).await;
-        ended
+        if self.events.send(Event::Closed { id }).await.is_err() {
+            return Ended::Left(Why::Shutdown);
+        }
+        // The loop may still have a frame before it that tells more than the end of the connection does.
+        left.await.map_or(Ended::Broken(error), Ended::Left)
     }
 
     async fn prepare(
