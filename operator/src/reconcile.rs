@@ -187,7 +187,6 @@ impl<C: Cluster> Reconciler<C> {
                 if unknown && self.leader.role() == Role::Leading {
                     self.register(streamer.clone(), hello.about.clone());
                 }
-                tracing::info!(%streamer, instance = hello.instance, program = hello.program, "sidecar connected");
                 self.step(Input::Connected { conn, streamer, verified, hello });
                 self.plan_soon();
             }
@@ -298,9 +297,13 @@ impl<C: Cluster> Reconciler<C> {
     /// **write**: Placements first; what the API has acknowledged is fed by the leader itself.
     fn write(&mut self, plan: &Plan) {
         for planned in &plan.changes {
-            tracing::info!(stream = %planned.stream, change = ?planned.change, why = planned.why, "planned");
+            tracing::debug!(stream = %planned.stream, change = ?planned.change, why = planned.why, "planned");
             let before = self.leader.record_of(&planned.stream).cloned();
             self.planned.push((planned.clone(), before));
+        }
+        let urgent = plan.changes.iter().filter(|planned| planned.urgent).count();
+        if let Some(first) = plan.changes.first() {
+            tracing::info!(changes = plan.changes.len(), urgent, first = %first.stream, why = first.why, "planned");
         }
         let changes = plan
             .changes
@@ -317,11 +320,14 @@ impl<C: Cluster> Reconciler<C> {
 
     /// Events of what is now true: a change that was thrown away is none.
     fn tell_what_was_written(&mut self) {
-        for (planned, before) in std::mem::take(&mut self.planned) {
-            let after = self.leader.record_of(&planned.stream);
-            if after == before.as_ref() {
-                continue;
-            }
+        let planned = std::mem::take(&mut self.planned);
+        let (written, dropped): (Vec<_>, Vec<_>) = planned
+            .into_iter()
+            .partition(|(planned, before)| self.leader.record_of(&planned.stream) != before.as_ref());
+        if !written.is_empty() {
+            tracing::info!(changes = written.len(), left_for_later = dropped.len(), "written");
+        }
+        for (planned, before) in written {
             self.metrics.change(&planned);
             if let Some(occurrence) = report::event::of_change(&planned, before.as_ref()) {
                 self.reporter.tell(occurrence);
