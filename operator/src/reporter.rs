@@ -44,6 +44,8 @@ pub struct Reporter<C> {
     streamers: BTreeMap<ObjectRef, (String, StreamerStatus)>,
     /// Since when a Streamer's replica has been behind, monotonic ms.
     behind: BTreeMap<StreamerId, u64>,
+    /// Namespaces whose removal in numbers is being held.
+    held_removals: BTreeSet<String>,
     cluster: std::marker::PhantomData<C>,
 }
 
@@ -66,6 +68,7 @@ impl<C: Cluster> Reporter<C> {
             streams: BTreeMap::new(),
             streamers: BTreeMap::new(),
             behind: BTreeMap::new(),
+            held_removals: BTreeSet::new(),
             cluster: std::marker::PhantomData,
         }
     }
@@ -79,9 +82,28 @@ impl<C: Cluster> Reporter<C> {
 
     /// Reports on everything, as far as it has changed.
     pub fn report(&mut self, observed: &Observed, documents: &Documents, leader: &Leader, plan: &Plan, now: Now) {
+        // Without the Secrets a document cannot be judged, nor a streamer's message be cleaned of passwords.
+        if observed.secrets.is_none() {
+            return;
+        }
+        self.report_held_removals(leader, plan);
         let views = leader.streamers(now);
         self.report_streams(observed, documents, leader, plan, &views, now);
         self.report_streamers(observed, plan, &views, now);
+    }
+
+    /// Shouts once for each namespace whose Streams vanished in numbers.
+    fn report_held_removals(&mut self, leader: &Leader, plan: &Plan) {
+        for (namespace, held) in &plan.held_removals {
+            if !self.held_removals.contains(namespace)
+                && let Some(slice) = leader.slice_in(namespace)
+            {
+                let occurrence = report::event::of_held_removal(&slice, held);
+                tracing::error!(namespace, "{}", occurrence.message);
+                self.tell(occurrence);
+            }
+        }
+        self.held_removals = plan.held_removals.keys().cloned().collect();
     }
 
     fn report_streams(

@@ -6,7 +6,7 @@ use weir_crds::streamer::StreamerStatus;
 use weir_feed::leader::step::SliceId;
 use weir_feed::record::{Change, Record};
 use weir_placement::plan::{HeldRemoval, Planned};
-use weir_placement::reason::{LETTING_GO, WAITING};
+use weir_placement::reason::{LETTING_GO, MAY_STILL_RUN, WAITING};
 
 use super::{MAX_MESSAGE, shorten, time};
 use crate::cluster::{CONFIRM_REMOVAL, ObjectRef, Occurrence};
@@ -53,6 +53,8 @@ pub fn of_stream(object: &ObjectRef, uid: &str, old: &StreamStatus, new: &Stream
     let quiet = ["Placed", "Releasing", "Disabled", "Conflict", "Malformed", WAITING, LETTING_GO];
     if let Some(now) = turned(&old.conditions, &new.conditions, PLACED)
         && !quiet.contains(&now.reason.as_str())
+        // After a failover that is the rule, and the failover's own Event says it.
+        && !(now.status == "True" && now.reason == MAY_STILL_RUN)
     {
         tell(true, now);
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::Known;
+use super::step::SliceId;
 use super::{Leader, Role};
 use crate::frames::{ApiState, ConfigStatus, Load};
 use crate::record::{Phase, Record, StreamId, StreamerId};
@@ -126,6 +127,13 @@ impl Leader {
             disputed,
             record,
         }
+    }
+
+    /// A slice of `namespace` that holds records, to tell people something about the namespace on.
+    pub fn slice_in(&self, namespace: &str) -> Option<SliceId> {
+        let mut slices =
+            self.slices.iter().filter(|(id, slice)| id.namespace == namespace && !slice.records.is_empty());
+        slices.next().map(|(id, _)| id.clone())
     }
 
     /// What stands about a removal in numbers in `namespace`.
