@@ -1,0 +1,33 @@
+# What one does all the time. `just` without arguments lists the recipes.
+
+_default:
+    @just --list
+
+# Weir on this machine: three streamers, one of them killed and brought back (--stay leaves it running)
+demo *flags:
+    cargo demo {{flags}}
+
+# Unit, property and end-to-end tests; the first run builds a Kubernetes control plane
+test *flags:
+    cargo test --workspace --locked {{flags}}
+
+# Formatting and clippy, as CI has them
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Write the CustomResourceDefinitions anew from the types
+crds:
+    cargo run --locked -p weir-crds --example generate
+
+# Licences, sources and bans of everything that Weir is built from
+deny:
+    cargo deny --locked check licenses sources bans
+
+# A Kubernetes control plane to try things on; prints its kubeconfig
+control-plane *flags:
+    cargo run --locked -p weir-e2e --bin control-plane -- {{flags}}
+
+# Everything that CI does
+ci:
+    .ci/run
