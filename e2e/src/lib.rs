@@ -2,6 +2,8 @@
 
 pub mod child;
 pub mod control_plane;
+pub mod programs;
 pub mod registry;
 pub mod scratch_folder;
+pub mod site;
 pub mod streamer;

@@ -1,0 +1,113 @@
+//! One media server of a site: a streamer and the sidecar beside it, as two processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::process::Process;
+use super::{PERIODS, periods, ports};
+use crate::programs::Programs;
+
+/// A streamer and its sidecar. They keep their addresses, database and configuration over kills and restarts.
+#[derive(Debug)]
+pub struct Streamer {
+    /// The Streamer's `metadata.name`, and what the streamer sends as `host`.
+    pub name: String,
+    pub sidecar: Process,
+    pub sim: Process,
+    /// Where the sidecar answers its streamer.
+    pub answers: SocketAddr,
+    /// Where the sidecar's health and metrics are.
+    pub http: SocketAddr,
+    /// Where the streamer's own API is.
+    pub api: SocketAddr,
+    client: reqwest::Client,
+}
+
+/// How a sidecar reaches the feed, and who it says it is.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// `--feed`, each.
+    pub feeds: Vec<String>,
+    pub namespace: String,
+    /// `--ca-file`.
+    pub authority: Option<PathBuf>,
+    /// `--token-file`.
+    pub token: Option<PathBuf>,
+    /// `--instance`.
+    pub instance: Option<String>,
+}
+
+impl Streamer {
+    /// One that is not started yet. `sim_args` go to the streamer as they are.
+    pub(super) fn new(
+        name: &str,
+        entry: &Entry,
+        sim_args: &[String],
+        registry: SocketAddr,
+        folder: &Path,
+        programs: &Programs,
+    ) -> Result<Self> {
+        let (answers, http, api) = (ports::free_address()?, ports::free_address()?, ports::free_address()?);
+        let mut sidecar = Process::new(&format!("{name}-sidecar"), programs.sidecar(), folder);
+        sidecar.flag("feed", entry.feeds.join(","));
+        sidecar.flag("namespace", &entry.namespace);
+        sidecar.flag("streamer", name);
+        sidecar.flag("data", folder.join(format!("{name}-data")));
+        sidecar.flag("listen", answers.to_string());
+        sidecar.flag("http-listen", http.to_string());
+        sidecar.flag("streamer-api", format!("http://{api}"));
+        for (flag, path) in [("ca-file", &entry.authority), ("token-file", &entry.token)] {
+            if let Some(path) = path {
+                sidecar.flag(flag, path);
+            }
+        }
+        if let Some(instance) = &entry.instance {
+            sidecar.flag("instance", instance);
+        }
+        std::fs::create_dir_all(folder.join(format!("{name}-data")))?;
+        let mut sim = Process::new(&format!("{name}-streamer"), programs.streamer_sim(), folder);
+        sim.flag("hostname", name);
+        sim.flag("config-external", format!("http://{answers}"));
+        sim.flag("api-listen", api.to_string());
+        sim.flag("registry", registry.to_string());
+        sim.flag("state", folder.join(format!("{name}-state.json")));
+        sim.flag("poll-min-ms", periods::POLL_MIN_MS.to_string());
+        sim.flag("poll-max-ms", PERIODS.poll.to_string());
+        sim.args.extend(sim_args.iter().map(Into::into));
+        Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, client: super::http_client()? })
+    }
+
+    /// Starts both, with what they kept on disk.
+    pub fn start(&mut self) -> Result<()> {
+        self.sidecar.start()?;
+        self.sim.start()
+    }
+
+    /// SIGKILL to both at once.
+    pub async fn kill9(&self) -> Result<()> {
+        tokio::try_join!(self.sim.kill9(), self.sidecar.kill9())?;
+        Ok(())
+    }
+
+    /// What the sidecar's `/metrics` says.
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = self.client.get(format!("http://{}/metrics", self.http)).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// What the sidecar would answer its streamer now: the status, and the streams where it is 200.
+    pub async fn answer(&self) -> Result<(u16, Vec<Value>)> {
+        let url = format!("http://{}/streamer/api/v3/streams?host={}", self.answers, self.name);
+        let answer = self.client.get(url).send().await?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Ok((status, Vec::new()));
+        }
+        let mut body: Value = answer.json().await?;
+        ensure!(body["streams"].is_array(), "an answer without streams: {body}");
+        Ok((status, body["streams"].as_array_mut().map(std::mem::take).unwrap_or_default()))
+    }
+}
