@@ -94,7 +94,7 @@ pub async fn serve_on(
     if let Some(error) = &error {
         tracing::error!(%error, "the replica cannot be opened: memory serves");
     }
-    let holder = Holder::new(settings(&cli, api.is_some())?, stored, clock.now());
+    let holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
     let (writer, changes) = mpsc::channel(1);
     let on_disk = events.clone();
     let writing = tokio::task::spawn_blocking(move || run::write_replica(replica, changes, &on_disk));
@@ -131,28 +131,28 @@ pub async fn serve_on(
     Ok(exit)
 }
 
-fn settings(cli: &Cli, api: bool) -> anyhow::Result<Settings> {
+fn settings(cli: &Cli, api: bool) -> Settings {
     let instance = match cli.instance.clone().filter(|uid| !uid.is_empty()) {
         Some(uid) => uid,
-        None => instance(&cli.data)?,
+        None => instance(&cli.data),
     };
-    Ok(Settings {
+    Settings {
         program: format!("weir-sidecar {}", env!("CARGO_PKG_VERSION")),
         namespace: cli.namespace.clone(),
         streamer: cli.streamer.clone(),
         instance,
         about: About { hostname: cli.hostname(), addresses: cli.address.clone() },
         api,
-    })
+    }
 }
 
 /// The id in the data directory; made at the first start.
-fn instance(data: &Path) -> anyhow::Result<String> {
+fn instance(data: &Path) -> String {
     let path = data.join(INSTANCE);
     match std::fs::read_to_string(&path) {
-        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Ok(id) if !id.trim().is_empty() => return id.trim().to_owned(),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("reading {}", path.display()));
+            tracing::error!(%error, path = %path.display(), "the instance id cannot be read");
         }
         _ => {}
     }
@@ -161,5 +161,5 @@ fn instance(data: &Path) -> anyhow::Result<String> {
         tracing::error!(%error, path = %path.display(),
             "the instance id cannot be kept: after a restart this sidecar waits until its old self is forgotten");
     }
-    Ok(id)
+    id
 }

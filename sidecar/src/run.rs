@@ -257,11 +257,10 @@ impl Run {
         }
         let error = holder.replica_error().map(str::to_owned);
         if error != self.said.replica_error {
-            match &error {
-                Some(error) => {
-                    tracing::error!(%error, "the replica cannot be written: memory serves");
-                }
-                None => tracing::info!("the replica is written again"),
+            if let Some(error) = &error {
+                tracing::error!(%error, "the replica cannot be written: memory serves");
+            } else {
+                tracing::info!("the replica is written again");
             }
             self.said.replica_error = error;
         }
@@ -272,9 +271,10 @@ impl Run {
         if self.said.api_error.as_ref() == error {
             return;
         }
-        match error {
-            Some(error) => tracing::warn!(%error, "the streamer's own API cannot be read"),
-            None => tracing::info!("the streamer's own API answers"),
+        if let Some(error) = error {
+            tracing::warn!(%error, "the streamer's own API cannot be read");
+        } else {
+            tracing::info!("the streamer's own API answers");
         }
         self.said.api_error = error.cloned();
     }

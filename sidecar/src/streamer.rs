@@ -98,10 +98,14 @@ impl StreamerApi {
                 let run = if own { Run::Own } else { Run::Capture };
                 runs.insert(listed.name, run);
             }
-            if page.next.is_none() || page.next == cursor {
+            let Some(next) = page.next.filter(|next| !next.is_empty()) else {
                 return self.finish(before, runs).await;
+            };
+            // Half a list would pass for evidence that the other half does not run.
+            if cursor.as_ref() == Some(&next) {
+                bail!("its list of streams does not go on: the same cursor came twice");
             }
-            cursor = page.next;
+            cursor = Some(next);
         }
         bail!("its list of streams has more than {MAX_PAGES} pages")
     }

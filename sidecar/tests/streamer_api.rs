@@ -21,7 +21,7 @@ use weir_feed::holder::rows::Edit;
 struct Shown(Arc<Mutex<Value>>);
 
 impl Shown {
-    fn set(&self, streams: Value, external: Value) {
+    fn set(&self, streams: &Value, external: &Value) {
         *self.0.lock().unwrap() = json!({"streams": streams, "external": external});
     }
 }
@@ -61,7 +61,7 @@ async fn what_runs_is_told_and_release_needs_it_to_stop() {
     let shown = Shown(Arc::default());
     let loaded = json!({"status": "loaded"});
     let running = json!([{"name": "a", "named_by": "external"}, {"name": "file", "named_by": "config"}]);
-    shown.set(running, loaded.clone());
+    shown.set(&running, &loaded);
     let api = streamer(shown.clone()).await;
     let data = TempDir::new().unwrap();
     let mut leader = Leader::start().await;
@@ -93,7 +93,7 @@ async fn what_runs_is_told_and_release_needs_it_to_stop() {
     conn.edit(Edit::Delete { name: "a".into(), epoch: 7 }).await;
     conn.mark().await;
     sidecar.ask("").await;
-    shown.set(json!([{"name": "file", "named_by": "config"}]), loaded);
+    shown.set(&json!([{"name": "file", "named_by": "config"}]), &loaded);
     let gone = |up: &Up| matches!(up, Up::Runs { gone, .. } if gone.contains(&"a".to_owned()));
     let released = |up: &Up| matches!(up, Up::Released { name, epoch: 7 } if name == "a");
     conn.until(|up| (gone(up) || released(up)).then_some(())).await;
@@ -104,7 +104,7 @@ async fn what_runs_is_told_and_release_needs_it_to_stop() {
 #[tokio::test]
 async fn a_document_that_the_streamer_refuses_is_left_out_and_named() {
     let shown = Shown(Arc::default());
-    shown.set(json!([]), json!({"status": "loaded"}));
+    shown.set(&json!([]), &json!({"status": "loaded"}));
     let api = streamer(shown.clone()).await;
     let data = TempDir::new().unwrap();
     let mut leader = Leader::start().await;
@@ -116,7 +116,7 @@ async fn a_document_that_the_streamer_refuses_is_left_out_and_named() {
     conn.mark().await;
     assert!(sidecar.ask("").await.1.contains("bad"));
     let error = json!({"status": "error", "error": "validation_error", "path": ["streams", 0, "inputs"]});
-    shown.set(json!([]), error);
+    shown.set(&json!([]), &error);
     let (name, message) = conn
         .until(|up| match up {
             Up::Rejected { name, message, .. } => Some((name.clone(), message.clone())),

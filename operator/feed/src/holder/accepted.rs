@@ -79,7 +79,7 @@ impl Answers {
 impl Holder {
     /// Whether an answer was given that holds a document which the streamer has not judged.
     pub(super) fn awaits_judgement(&self) -> bool {
-        self.answers.open().any(|given| self.is_unseen(given))
+        self.watch.config != ConfigStatus::Unknown && self.answers.open().any(|given| self.is_unseen(given))
     }
 
     /// What the streamer, read from `begun` on, says of our answers.

@@ -164,6 +164,11 @@ impl Holder {
 
     fn heard(&mut self, now: Now) {
         self.heard = Some(now.mono);
+        let minute = |wall: u64| wall / 60_000;
+        // Kept to the minute: it only says how old the replica is after a restart.
+        if self.meta.heard.map(minute) != Some(minute(now.wall)) {
+            self.journal.touch([]);
+        }
         self.meta.heard = Some(now.wall);
     }
 

@@ -122,6 +122,7 @@ pub struct Outcome {
 
 /// Rows, holds and stopped epochs, with their digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_field_names, reason = "rows is their name")]
 pub struct Rows {
     rows: BTreeMap<String, Row>,
     holds: BTreeMap<String, u64>,
@@ -369,9 +370,9 @@ mod tests {
     #[test]
     fn a_hold_leaves_the_row_and_goes_with_the_next_put_or_delete() {
         let hold = Edit::Hold { name: "a".into(), epoch: 6 };
-        let held = after([put("a", 5, "one"), hold.clone()]);
-        assert!(held.row("a").is_some());
-        assert_eq!(held.count(), 2);
+        let rows = after([put("a", 5, "one"), hold.clone()]);
+        assert!(rows.row("a").is_some());
+        assert_eq!(rows.count(), 2);
         let again = after([put("a", 5, "one"), hold.clone(), put("a", 6, "two")]);
         assert!(again.holds().is_empty());
         assert!(after([hold, delete("a", 6)]).holds().is_empty());

@@ -278,7 +278,7 @@ fn term_a_lower_one_than_stored_is_never_listened_to() {
     let mut rig = Rig::synced(false);
     let lower = Why::LowerTerm { theirs: 9, ours: 10 };
     rig.welcome(9);
-    assert_eq!(rig.dropped, [lower.clone()]);
+    assert_eq!(rig.dropped.as_slice(), std::slice::from_ref(&lower));
 
     let mut restarted = Rig::restarted(false, rig.stored());
     restarted.welcome(9);

@@ -210,16 +210,13 @@ impl Holder {
 
     fn api_read(&mut self, result: Result<Reading, String>, now: Now, out: &mut Vec<Effect>) {
         let begun = self.watch.reading.take().unwrap_or(now.mono);
-        let reading = match result {
-            Ok(reading) => reading,
+        let Ok(reading) = result else {
             // Unknown is not evidence: what was known stands, and nothing is concluded.
-            Err(_) => {
-                self.watch.api = ApiState::Down;
-                return;
-            }
+            self.watch.api = ApiState::Down;
+            return;
         };
         self.watch.api = ApiState::Up;
-        if self.watch.id.as_ref() != Some(&reading.id) {
+        if self.watch.id.as_ref().is_some_and(|id| *id != reading.id) {
             self.answers.forget();
         }
         self.prove_by_reading(&reading, begun);

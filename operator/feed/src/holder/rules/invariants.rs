@@ -151,11 +151,9 @@ impl Oracle {
                         serving.insert(put.name, put.epoch);
                     }
                 }
-                Down::Delete { name, epoch } => {
-                    if serving.get(&name).is_some_and(|serves| epoch >= *serves) {
-                        serving.remove(&name);
-                        self.ended.insert(name, epoch);
-                    }
+                Down::Delete { name, epoch } if serving.get(&name).is_some_and(|serves| epoch >= *serves) => {
+                    serving.remove(&name);
+                    self.ended.insert(name, epoch);
                 }
                 _ => {}
             }
