@@ -15,6 +15,9 @@ use weir_feed::record::{Record, StreamerId};
 pub mod kubernetes;
 pub mod manifests;
 
+/// The annotation of a Placement (value `true`) that confirms the removal which it holds.
+pub const CONFIRM_REMOVAL: &str = "weir.dev/confirm-removal";
+
 /// Namespace and `metadata.name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
@@ -93,7 +96,7 @@ pub enum TokenError {
 /// An Event to record on an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {
-    /// `Stream` or `Streamer`.
+    /// `Stream`, `Streamer` or `Placement` (whose `uid` may be empty).
     pub kind: &'static str,
     pub object: ObjectRef,
     pub uid: String,

@@ -267,9 +267,12 @@ impl<C: Cluster> Reconciler<C> {
             self.plan_at = Some(now.mono + wake.max(DEBOUNCE));
         }
         if !plan.changes.is_empty() && self.leader.busy() == 0 {
-            self.plan_at = Some(now.mono + self.leader.budget_in(now).max(DEBOUNCE));
+            self.plan_at = Some(now.mono + self.leader.budget_in(now).max(self.periods.ping));
         }
-        self.reporter.report(&self.observed, &self.documents, &self.leader, &plan, now);
+        // **report**: behind Placements; while they are being written there is nothing new that is true.
+        if self.leader.busy() == 0 {
+            self.reporter.report(&self.observed, &self.documents, &self.leader, &plan, now);
+        }
         self.metrics.world(&world, &plan);
     }
 

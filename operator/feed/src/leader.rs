@@ -81,6 +81,8 @@ pub struct Leader {
     removals: BTreeMap<String, Vec<u64>>,
     /// By namespace: since when rows without record and Stream have been seen in numbers.
     strays_since: BTreeMap<String, u64>,
+    /// Who was heard, what is wanted or what is written has changed: claims and strays are looked at again.
+    news: bool,
     /// From when on a write that is not urgent fits the budget.
     budget_at: u64,
 }
@@ -116,6 +118,7 @@ impl Leader {
             called_off: BTreeMap::new(),
             removals: BTreeMap::new(),
             strays_since: BTreeMap::new(),
+            news: false,
             budget_at: 0,
         }
     }

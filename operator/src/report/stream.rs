@@ -129,6 +129,10 @@ fn placed(facts: &StreamFacts<'_>) -> Finding {
         None => finding(Some(status), reason, sentence),
     };
     match facts.outlook {
+        Some(Outlook::Placed { streamer, .. }) if facts.record.is_none() => {
+            let message = format!("decided for {streamer}, and not written yet: the operator's log says why");
+            finding(Some(false), "NotWritten", message)
+        }
         Some(Outlook::Placed { streamer, note }) => noted(true, "Placed", format!("on {streamer}"), note),
         Some(Outlook::Releasing { streamer, to, note }) => {
             let sentence = match to {

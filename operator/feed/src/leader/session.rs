@@ -178,6 +178,7 @@ impl Leader {
     }
 
     fn admit(&mut self, newcomer: Newcomer, now: Now, effects: &mut Vec<Effect>) {
+        self.news = true;
         let Newcomer { conn, streamer, hello, .. } = newcomer;
         let observed = self.observed(now);
         let verdicts: Vec<_> = hello

@@ -54,9 +54,10 @@ impl Leader {
 
     /// **All in**: records below a proven grant are old, and are corrected; the highest granted epoch wins.
     pub(super) fn correct(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.may_plan(now) || !self.all_in(now) {
+        if !self.news || !self.may_plan(now) || !self.all_in(now) {
             return;
         }
+        self.news = false;
         let mut changes = Vec::new();
         for (stream, (epoch, streamer)) in self.best_claims() {
             let record = self.record(&stream);

@@ -203,13 +203,12 @@ impl super::Leader {
             self.step_down("its Lease ran out before it could be renewed", &mut effects);
         }
         let tick = input == Input::Tick;
-        let news = matches!(input, Input::Connected { .. } | Input::Wants { .. });
         self.take_input(input, now, &mut effects);
         if tick {
             self.retry(now, &mut effects);
         }
         if self.role == Role::Leading {
-            if tick || news {
+            if self.news {
                 self.count_strays(now);
             }
             if tick {
@@ -293,6 +292,7 @@ impl super::Leader {
     }
 
     fn wants_changed(&mut self, wants: BTreeMap<StreamId, Want>) {
+        self.news = true;
         let old = self.wants.take().unwrap_or_default();
         let names = old.keys().chain(wants.keys()).filter(|name| old.get(name) != wants.get(name));
         let changed: BTreeSet<StreamId> = names.cloned().collect();

@@ -756,3 +756,20 @@ fn a_slow_sidecar_gets_only_the_newest_version() {
 fn changed_want(version: u32) -> Want {
     Want { document: Some(Document { text: "{}".into(), hash: format!("hash-{version}") }), ..want("a") }
 }
+
+#[test]
+fn a_full_slice_is_refused_further_streams_and_says_so() {
+    let id = SliceId::of(&stream("a"));
+    let same_slice = (0..).map(|at| format!("filler-{at}")).filter(|name| SliceId::of(&stream(name)) == id);
+    let long = "x".repeat(250);
+    let records: Vec<_> = same_slice
+        .take(900)
+        .map(|name| Record { stream: long.clone(), uid: long.clone(), ..record(&name, "s1", 5) })
+        .collect();
+    let mut stage = Stage::leading(records);
+    stage.want(&["a"]);
+    let before = stage.slices[&id].version;
+    stage.plan("a", place("a", "s1"));
+    assert_eq!(stage.slices[&id].version, before);
+    assert!(stage.log.iter().any(|line| line.contains("full")), "{:?}", stage.log);
+}

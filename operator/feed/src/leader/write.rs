@@ -8,6 +8,9 @@ use super::{Leader, Role};
 use crate::record::{Change, Phase, Record, StreamId, StreamerId};
 use crate::time::Now;
 
+/// A slice is refused further streams from this size on, in bytes: an object of more than 1.5 MiB is refused by etcd.
+const FULL: u64 = 512 << 10;
+
 /// Every write costs the whole slice in etcd's history: this many bytes a millisecond in all (1 MiB/s).
 const BUDGET: u64 = 1_048;
 
@@ -73,11 +76,17 @@ impl Leader {
             let until = held_removals.get(&id.namespace).copied();
             let content = self.changed(&id, &changes, until, now);
             let observed = self.observed(now);
+            if self.has_already(&id, &content) {
+                let message =
+                    format!("{id} is full ({} KiB): its streams are not placed; use a further namespace", FULL >> 10);
+                effects.push(Effect::Warn { message });
+                continue;
+            }
             let blocked = self.slices.get(&id).is_some_and(|state| !state.idle());
             if blocked || (!urgent && observed < self.budget_at) {
                 continue;
             }
-            self.budget_at = self.budget_at.max(observed) + cost(&content);
+            self.budget_at = self.budget_at.max(observed) + size(&content) / BUDGET;
             for (stream, change) in &changes {
                 self.note(stream, change, observed);
             }
@@ -85,9 +94,17 @@ impl Leader {
         }
     }
 
+    fn has_already(&self, id: &SliceId, content: &Content) -> bool {
+        let state = self.slices.get(id);
+        state.map_or(content.records.is_empty(), |state| {
+            state.records == content.records && state.removal_until == content.removal_until
+        })
+    }
+
     fn changed(&self, id: &SliceId, changes: &[(StreamId, Change)], until: Option<u64>, now: Now) -> Content {
         let mut records = self.slices.get(id).map(|state| state.records.clone()).unwrap_or_default();
-        for (stream, change) in changes {
+        let full = size(&Content { records: records.clone(), removal_until: None }) >= FULL;
+        for (stream, change) in changes.iter().filter(|(_, change)| !(full && matches!(change, Change::Place { .. }))) {
             let epoch = self.next_epoch(stream, now);
             match Record::apply(&stream.name, records.get(&stream.name), change, epoch) {
                 Some(record) => records.insert(stream.name.clone(), record),
@@ -203,7 +220,11 @@ impl Leader {
     }
 }
 
-/// How many ms of the budget a write uses up: about 200 bytes a record.
-fn cost(content: &Content) -> u64 {
-    (content.records.len() as u64 * 200 + 400) / BUDGET
+/// How large a slice is in the API server's storage, in bytes, roughly: every key stands beside its value.
+fn size(content: &Content) -> u64 {
+    let of_record = |record: &Record| {
+        let values = record.streamers().map(|name| name.len()).sum::<usize>();
+        record.name.len() + record.stream.len() + record.uid.len() + values + 130
+    };
+    content.records.values().map(|record| of_record(record) as u64).sum::<u64>() + 400
 }

@@ -1,0 +1,117 @@
+//! The objects in one file: YAML or JSON, several documents, and Lists of objects.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One object of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The file's path relative to the directory.
+    pub file: String,
+    /// Where in the file: `document 2`, `document 2, item 5`.
+    pub place: String,
+    pub value: Value,
+}
+
+impl Document {
+    /// `streams.yaml, document 2`
+    pub fn at(&self) -> String {
+        format!("{}, {}", self.file, self.place)
+    }
+
+    /// A string at a path of fields.
+    pub fn text(&self, path: &[&str]) -> Option<&str> {
+        path.iter().try_fold(&self.value, |value, key| value.get(key))?.as_str()
+    }
+}
+
+/// Every object of a file. Empty documents are none.
+pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 from byte {}", error.valid_up_to()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let values = if file.ends_with(".json") { json(text)? } else { yaml(text)? };
+    let mut documents = Vec::new();
+    for (index, value) in values.into_iter().enumerate() {
+        let place = format!("document {}", index + 1);
+        flatten(Document { file: file.to_owned(), place, value }, &mut documents);
+    }
+    Ok(documents)
+}
+
+fn json(text: &str) -> Result<Vec<Value>, String> {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    values.collect::<Result<_, _>>().map_err(|error| format!("is not JSON: {error}"))
+}
+
+fn yaml(text: &str) -> Result<Vec<Value>, String> {
+    let documents = serde_yaml::Deserializer::from_str(text).enumerate().map(|(index, document)| {
+        let in_document = |error: &dyn std::fmt::Display| format!("is not YAML in document {}: {error}", index + 1);
+        let mut value = serde_yaml::Value::deserialize(document).map_err(|error| in_document(&error))?;
+        value.apply_merge().map_err(|error| in_document(&error))?;
+        serde_json::to_value(value).map_err(|error| in_document(&error))
+    });
+    documents.collect()
+}
+
+/// A List stands for its items, as for `kubectl`.
+fn flatten(document: Document, documents: &mut Vec<Document>) {
+    let is_list = document.text(&["kind"]).is_some_and(|kind| kind.ends_with("List"));
+    match document.value.get("items") {
+        Some(Value::Array(items)) if is_list => {
+            for (index, item) in items.iter().enumerate() {
+                let place = format!("{}, item {}", document.place, index + 1);
+                flatten(Document { file: document.file.clone(), place, value: item.clone() }, documents);
+            }
+        }
+        _ if document.value.is_null() => {}
+        _ => documents.push(document),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(file: &str, text: &str) -> Vec<(String, Value)> {
+        let documents = parse(file, text.as_bytes()).unwrap();
+        documents.into_iter().map(|document| (document.place, document.value["a"].clone())).collect()
+    }
+
+    #[test]
+    fn documents_are_counted_as_a_person_counts_them() {
+        let text = "# nothing here\n---\na: 1\n---\n---\na: {1: x}\n";
+        assert_eq!(
+            places("a.yaml", text),
+            [("document 2".to_owned(), 1.into()), ("document 4".to_owned(), serde_json::json!({"1": "x"}))]
+        );
+        assert_eq!(places("a.json", "{\"a\": 1} {\"a\": 2}").len(), 2);
+        assert_eq!(places("a.yaml", "").len(), 0);
+    }
+
+    #[test]
+    fn a_list_stands_for_its_items() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- a: 1\n- kind: StreamList\n  items:\n  - a: 2\n---\na: 3\n";
+        let places: Vec<String> = places("a.yaml", text).into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, ["document 1, item 1", "document 1, item 2, item 1", "document 2"]);
+    }
+
+    #[test]
+    fn anchors_and_merges_are_filled_in() {
+        let text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n";
+        assert_eq!(parse("a.yaml", text.as_bytes()).unwrap()[0].value["y"], serde_json::json!({"a": 1, "b": 3}));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_sentence_with_the_place() {
+        for (file, text, what) in [
+            ("a.yaml", "a: 1\n---\nb: [", "document 2"),
+            ("a.yaml", "a: 1\na: 2\n", "duplicate"),
+            ("a.yaml", "a:\n\t- b\n", "line 2"),
+            ("a.json", "{\"a\": 1", "line 1"),
+        ] {
+            let error = parse(file, text.as_bytes()).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+        assert!(parse("a.yaml", b"a: \xff").unwrap_err().contains("byte 3"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Takes out of an object's spec what looks like a password, for people who look at it.
+
+use serde_json::Value;
+
+const HIDDEN: &str = "***";
+/// A field or a parameter with one of these in its name is a secret.
+const TELLING: &[&str] = &["pass", "secret", "token", "key", "auth", "signature"];
+
+/// Redacts the spec of an object: passwords in URLs, and fields whose name says that they are secret.
+pub(super) fn object(object: &mut Value) {
+    if let Some(spec) = object.get_mut("spec") {
+        value(spec);
+    }
+}
+
+fn value(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(redacted) = url(text) {
+                *text = redacted;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(self::value),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::String(text) if is_telling(name) && !text.contains("${secret:") => HIDDEN.clone_into(text),
+                    field => self::value(field),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_telling(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|telling| name.contains(telling))
+}
+
+/// A URL without its password and without the values of telling parameters; `None` for what is none.
+fn url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    // People write passwords with a '?' in them: then all of it goes.
+    let (before, query) = match query {
+        Some(query) if !before.contains('@') && before.contains(':') && query.contains('@') && !is_port(before) => {
+            (rest, None)
+        }
+        query => (before, query),
+    };
+    let before = match before.rsplit_once('@') {
+        Some((user, host)) if !is_port(user) => match user.split_once(':') {
+            Some((user, _)) => format!("{user}:{HIDDEN}@{host}"),
+            None => before.to_owned(),
+        },
+        _ => before.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
+    Some(match query {
+        Some(query) => format!("{scheme}://{before}?{query}"),
+        None => format!("{scheme}://{before}"),
+    })
+}
+
+/// Whether what follows the first colon is a port and a path, so that an `@` behind it belongs to the path.
+fn is_port(text: &str) -> bool {
+    let Some((_, behind)) = text.split_once(':') else { return false };
+    let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
+    digits > 0 && behind.as_bytes().get(digits) == Some(&b'/')
+}
+
+fn parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, value)) if is_telling(name) && !value.contains("${secret:") => format!("{name}={HIDDEN}"),
+        _ => parameter.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn passwords_go_and_what_helps_to_find_a_fault_stays() {
+        for (given, shown) in [
+            ("rtsp://user:canary@h:554/1", "rtsp://user:***@h:554/1"),
+            ("rtsp://user:can:ary@h", "rtsp://user:***@h"),
+            ("rtsp://user:can/ary@h/1", "rtsp://user:***@h/1"),
+            ("rtsp://user:can@ary@h/1", "rtsp://user:***@h/1"),
+            ("rtsp://user:can?ary@h/1", "rtsp://user:***@h/1"),
+            ("srt://h:9000?mode=caller&passphrase=canary", "srt://h:9000?mode=caller&passphrase=***"),
+            ("https://h:8080/@user/feed.m3u8?v=1", "https://h:8080/@user/feed.m3u8?v=1"),
+            ("rtsp://${secret:cam/user}@h", "rtsp://${secret:cam/user}@h"),
+            ("udp://239.0.0.1:1234", "udp://239.0.0.1:1234"),
+        ] {
+            assert_eq!(url(given).as_deref(), Some(shown));
+        }
+        assert_eq!(url("a title: 5@6"), None);
+    }
+
+    #[test]
+    fn the_whole_spec_is_looked_through_and_references_stay() {
+        let mut stream = json!({
+            "metadata": {"name": "token"},
+            "spec": {"inputs": [{"url": "rtsp://u:canary@h"}], "config": {"title": "x", "srt_publish": {"passphrase": "canary", "port": 1}, "password": "${secret:a/b}"}},
+        });
+        object(&mut stream);
+        assert!(!stream.to_string().contains("canary"), "{stream}");
+        assert_eq!(
+            stream["spec"]["config"],
+            json!({"title": "x", "srt_publish": {"passphrase": "***", "port": 1}, "password": "${secret:a/b}"})
+        );
+        assert_eq!(stream["metadata"]["name"], "token");
+    }
+}
