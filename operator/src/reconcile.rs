@@ -25,6 +25,9 @@ use crate::reporter::Reporter;
 /// Changes that come within this time are planned together.
 const DEBOUNCE: u64 = 50;
 
+/// How long giving the Lease back may take at the end.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
 /// What the loop shows to `/readyz`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -117,6 +120,9 @@ impl<C: Cluster> Reconciler<C> {
             }
             sources.standing.send_if_modified(|standing| this.stand(standing));
         }
+        // The campaign gives the Lease back, so that the next leader need not wait it out.
+        lease.close();
+        drop(tokio::time::timeout(GIVE_BACK, async { while lease.recv().await.is_some() {} }).await);
         this.exit.map_or(Ok(()), Err)
     }
 
