@@ -130,9 +130,8 @@ impl Metrics {
         self.revision.set(number(holder.meta().revision));
         self.foreign_host.set(holder.watch().foreign_host.is_some().into());
         self.replica_error.set(holder.replica_error().is_some().into());
-        if let Some(age) = holder.age(now) {
-            self.age.set(std::time::Duration::from_millis(age).as_secs_f64());
-        }
+        let seconds = |age| std::time::Duration::from_millis(age).as_secs_f64();
+        self.age.set(holder.age(now).map_or(f64::NAN, seconds));
     }
 
     /// The metrics as text.

@@ -46,17 +46,25 @@ impl Holder {
         self.pending.insert(name, pending);
     }
 
-    /// Whether the streamer is known not to run `name`, and was never given it since that is known.
+    /// Whether the proof was there before it was asked for: the streamer is known not to run `name`, polls, and was not
+    /// given it since that is known.
     fn is_clear_of(&self, name: &str, now: Now) -> bool {
-        let heard = if self.settings.api {
-            self.watch.api == ApiState::Up
-        } else {
-            let alive = self.periods().alive;
-            let last = self.watch.last_request;
-            last.is_some_and(|last| now.mono <= last.saturating_add(alive))
-        };
+        let alive = self.periods().alive;
+        let polls = self.watch.last_request.is_some_and(|last| now.mono <= last.saturating_add(alive));
+        let proven = !self.settings.api || (self.watch.api == ApiState::Up && self.watch.proven);
         let runs_it = self.runs().is_none_or(|runs| runs.contains_key(name));
-        heard && !runs_it && !self.watch.served.contains(name)
+        polls && proven && !runs_it && !self.watch.served.contains(name)
+    }
+
+    /// What the streamer runs became known: deletes that came before may have their proof by that.
+    pub(super) fn prove_by_cycle(&mut self, now: Now) {
+        let names: Vec<String> = self.pending.keys().cloned().collect();
+        for name in names {
+            let clear = self.is_clear_of(&name, now);
+            if let Some(pending) = self.pending.get_mut(&name).filter(|_| clear) {
+                pending.proof = Proof::Done;
+            }
+        }
     }
 
     /// The streamer was answered with `items`.

@@ -196,9 +196,13 @@ impl Holder {
         let answer = self.answer(request, now);
         match &answer {
             Answer::Streams(items) => {
-                self.runs_changed |= self.watch.answered(request, items);
+                let known = self.runs_known();
+                self.runs_changed |= self.watch.answer_given(request, items, now.mono);
                 self.answers.given(request, items, now.mono);
                 self.prove_by_answer(request, items, now);
+                if !known && self.runs_known() {
+                    self.prove_by_cycle(now);
+                }
             }
             Answer::NotYet(_) => {
                 self.watch.refused();
@@ -221,6 +225,8 @@ impl Holder {
         }
         self.prove_by_reading(&reading, begun);
         self.judge(&reading.external, begun, out);
+        let before = |(id, at): &(String, u64)| *id == reading.id && begun > *at;
+        self.watch.proven = self.watch.answered.as_ref().is_some_and(before);
         self.watch.id = Some(reading.id);
         self.watch.load = reading.load;
         if self.watch.runs.as_ref() != Some(&reading.runs) {

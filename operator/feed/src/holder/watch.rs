@@ -45,6 +45,11 @@ pub struct Watch {
     pub api: ApiState,
     /// Of the last reading.
     pub id: Option<String>,
+    /// The start of the streamer that was answered last, and when that was first.
+    pub answered: Option<(String, u64)>,
+    /// The last reading was of a streamer that had been answered before it: what it does not show is not running, and
+    /// not about to.
+    pub proven: bool,
     /// What the last reading showed.
     pub runs: Option<BTreeMap<String, Run>>,
     /// When the reading under way was begun.
@@ -65,7 +70,12 @@ impl Watch {
     }
 
     /// It was answered with `items`. True when what it runs became known, or changed, by that.
-    pub fn answered(&mut self, request: &Request, items: &[Item]) -> bool {
+    pub fn answer_given(&mut self, request: &Request, items: &[Item], now: u64) -> bool {
+        if let (ApiState::Up, Some(id)) = (self.api, &self.id)
+            && self.answered.as_ref().is_none_or(|(answered, _)| answered != id)
+        {
+            self.answered = Some((id.clone(), now));
+        }
         let before = self.polls;
         if *request == Request::All {
             self.polls = (self.polls + 1).min(POLLS);
@@ -88,6 +98,10 @@ impl Watch {
 }
 
 impl Holder {
+    /// Whether [`Self::runs`] has anything to say.
+    pub(super) fn runs_known(&self) -> bool {
+        self.watch.runs.is_some() || self.watch.polls >= POLLS
+    }
     /// **Report**: what the streamer runs, by its own API; where that has never answered, by what it was given, once it
     /// has gone through one whole cycle. `None` while it is not known.
     pub fn runs(&self) -> Option<BTreeMap<String, Run>> {
@@ -95,6 +109,6 @@ impl Holder {
             return Some(runs.clone());
         }
         let capture = |name: &String| (name.clone(), Run::Capture);
-        (self.watch.polls >= POLLS).then(|| self.watch.served.iter().map(capture).collect())
+        self.runs_known().then(|| self.watch.served.iter().map(capture).collect())
     }
 }
