@@ -328,11 +328,14 @@ fn a_batch_becomes_visible_at_its_mark_and_not_before() {
 
 #[test]
 fn a_mark_that_does_not_fit_applies_nothing_and_leaves() {
-    let mut rig = Rig::synced(false);
-    rig.put("a", 5, "one");
-    rig.hear(Down::Mark { revision: 9, count: 7, digest: "0".into() });
-    assert_eq!(rig.dropped, [Why::Mismatch { revision: 9 }]);
-    assert!(names(&rig.ask(&[])).is_empty());
+    for (count, digest) in [(1, "another"), (2, "")] {
+        let mut rig = Rig::synced(false);
+        rig.put("a", 5, "one");
+        let digest = if digest.is_empty() { rig.mirror.digest() } else { digest.to_owned() };
+        rig.hear(Down::Mark { revision: 9, count, digest });
+        assert_eq!(rig.dropped, [Why::Mismatch { revision: 9 }]);
+        assert!(names(&rig.ask(&[])).is_empty());
+    }
 }
 
 #[test]

@@ -285,3 +285,14 @@ fn a_stream_that_is_put_again_is_not_released() {
     }
     assert!(released(&mut rig).is_empty());
 }
+
+#[test]
+fn a_streamer_that_asks_no_more_proves_nothing_at_once() {
+    let mut rig = capturing(true);
+    for _ in 0..4 {
+        rig.read("boot", &["a"]);
+    }
+    rig.delete("b", 7);
+    rig.mark();
+    assert!(released(&mut rig).is_empty());
+}

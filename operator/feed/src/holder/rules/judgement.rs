@@ -1,9 +1,12 @@
 //! One bad document must freeze nobody else, and must not keep the innocent away.
 
+use std::collections::BTreeMap;
+
 use super::{Rig, names};
-use crate::frames::Up;
+use crate::frames::{Load, Up};
 use crate::holder::answer::Answer;
-use crate::holder::watch::External;
+use crate::holder::step::Input;
+use crate::holder::watch::{External, Reading};
 
 fn refused(index: Option<usize>) -> External {
     External::Error { message: "validation_error".into(), index }
@@ -137,4 +140,23 @@ fn a_refusal_outlives_a_reconnection() {
     rig.welcome(11);
     let told = |up: &Up| matches!(up, Up::Rejected { name, .. } if name == "b");
     assert!(rig.sent.iter().any(told));
+}
+
+#[test]
+fn a_reading_that_may_be_older_than_the_answer_accepts_nothing() {
+    let mut rig = accepted();
+    rig.put("b", 5, "wrong");
+    rig.mark();
+    rig.now += 1;
+    rig.ask(&[]);
+    rig.tick_to(rig.now + 3_000);
+    rig.now += 1;
+    rig.ask(&[]);
+    rig.step(Input::ApiRead(Ok(reading(External::Loaded))));
+    judge(&mut rig, &["wrong"], 0);
+    assert!(!documents(&mut rig).contains("wrong"));
+}
+
+fn reading(external: External) -> Reading {
+    Reading { id: "boot".into(), runs: BTreeMap::new(), external, load: Load::default() }
 }
