@@ -1,0 +1,81 @@
+//! Standbys, instances, and who is lost.
+
+use super::*;
+
+#[test]
+fn a_standby_says_who_leads() {
+    let mut stage = Stage::new();
+    stage.give(Input::NoLease { leader: Some("https://other:9443".into()) });
+    let conn = stage.connect(hello("s1"));
+    assert_eq!(stage.sent[&conn], [Down::NotLeader { leader: Some("https://other:9443".into()) }]);
+    assert!(stage.closed.contains(&conn));
+}
+
+#[test]
+fn a_newcomer_waits_until_the_first_is_silent_for_one_period() {
+    let (mut stage, one, two) = two();
+    let newcomer = stage.connect(Hello { instance: "other".into(), ..hello("s1") });
+    assert_eq!(stage.told(newcomer), ["wait"]);
+    stage.give(Input::Disconnected { conn: one });
+    stage.pass(14_000, &[two, newcomer]);
+    assert!(stage.told(newcomer).is_empty());
+    stage.pass(2_000, &[two, newcomer]);
+    assert_eq!(stage.told(newcomer), ["mark"], "its turn");
+}
+
+#[test]
+fn a_pod_with_a_new_uid_supersedes_the_old_one_at_once() {
+    let (mut stage, one, _) = two();
+    let pod = stage.connect_as(Hello { instance: "new-uid".into(), ..hello("s1") }, true);
+    assert_eq!(stage.told(one), ["superseded"]);
+    assert!(stage.closed.contains(&one));
+    assert_eq!(stage.told(pod), ["mark"]);
+}
+
+#[test]
+fn goodbye_frees_the_name() {
+    let (mut stage, one, two) = two();
+    stage.give(Input::Frame { conn: one, frame: Up::Goodbye {} });
+    stage.give(Input::Disconnected { conn: one });
+    let next = stage.connect(Hello { instance: "other".into(), ..hello("s1") });
+    assert_eq!(stage.told(next), ["mark"]);
+    stage.told(two);
+}
+
+#[test]
+fn a_leaders_own_freeze_is_nobodys_silence() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    stage.now = Now { mono: stage.now.mono + 60_000, wall: stage.now.wall + 60_000 };
+    stage.give(Input::Tick);
+    let lost = stage.leader.known(stage.now)["media"]["a"].holder_lost;
+    assert!(lost.is_none_or(|lost| lost < 5_000), "{lost:?}");
+    stage.told(one);
+    stage.told(two);
+}
+
+#[test]
+fn a_streamer_that_does_not_poll_is_lost_unless_its_api_shows_the_stream() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    let alive = |stage: &mut Stage, polled, api| {
+        let frame = Up::Alive {
+            polled: Some(polled),
+            api,
+            config: crate::frames::ConfigStatus::Unknown,
+            load: crate::frames::Load::default(),
+            foreign_host: None,
+            replica_error: None,
+        };
+        stage.give(Input::Frame { conn: one, frame });
+        stage.leader.known(stage.now)["media"]["a"].clone()
+    };
+    assert_eq!(alive(&mut stage, 8_000, ApiState::Absent).holder_lost, None);
+    assert_eq!(alive(&mut stage, 10_000, ApiState::Absent).holder_lost, Some(10_000));
+    assert_eq!(alive(&mut stage, 10_000, ApiState::Down).holder_lost, Some(10_000));
+    let set = BTreeMap::from([("a".to_owned(), Run::Capture)]);
+    stage.give(Input::Frame { conn: one, frame: Up::Runs { set, gone: vec![] } });
+    let known = alive(&mut stage, 10_000, ApiState::Up);
+    assert_eq!((known.holder_lost, known.not_polling), (None, true));
+    stage.told(two);
+}

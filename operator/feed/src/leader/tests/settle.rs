@@ -1,0 +1,94 @@
+//! What a new leader waits for, what it corrects, and what it does not believe.
+
+use super::*;
+
+#[test]
+fn wait_for_every_expected_streamer_but_at_most_one_period() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5), record("b", "s2", 5)]);
+    let one = stage.connect(hello("s1"));
+    stage.pass(8_000, &[one]);
+    assert!(!stage.leader.is_settled(), "s2 has not reported");
+    stage.pass(8_000, &[one]);
+    assert!(stage.leader.is_settled(), "one period is the longest wait");
+}
+
+#[test]
+fn wait_for_silence_even_when_all_have_reported() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    let one = stage.connect(hello("s1"));
+    stage.pass(5_500, &[one]);
+    assert!(!stage.leader.is_settled());
+    stage.pass(1_000, &[one]);
+    assert!(stage.leader.is_settled());
+}
+
+#[test]
+fn wait_after_the_first_streamer_where_none_is_expected() {
+    let mut stage = Stage::leading(vec![]);
+    stage.pass(60_000, &[]);
+    assert!(!stage.leader.is_settled(), "nobody is there to be given anything");
+    let one = stage.connect(hello("s1"));
+    stage.pass(5_000, &[one]);
+    assert!(!stage.leader.is_settled(), "the first to come would get all");
+    stage.pass(2_000, &[one]);
+    assert!(stage.leader.is_settled());
+}
+
+#[test]
+fn all_in_corrects_a_record_from_the_highest_grant_once_everybody_has_reported() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.give(Input::Expected { streamers: BTreeSet::from([streamer("s1"), streamer("s2"), streamer("s3")]) });
+    stage.want(&["a"]);
+    let one = stage.connect(Hello { held: vec![held("a", "s1", 6)], ..hello("s1") });
+    let two = stage.connect(Hello { held: vec![held("a", "s2", 9)], ..hello("s2") });
+    stage.pass(8_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().epoch, 5, "s3 has not reported");
+    assert!(!stage.told(one).contains(&"delete a".to_owned()), "nothing is taken from s1 meanwhile");
+    let three = stage.connect(hello("s3"));
+    stage.pass(1_000, &[one, two, three]);
+    let record = stage.record("a").unwrap();
+    assert_eq!(record.streamer, "s2", "the highest granted epoch wins");
+    assert_eq!(record.previous.as_deref(), Some("s1"));
+    assert!(stage.told(one).contains(&"delete a".to_owned()));
+    assert!(stage.told(two).contains(&"put a".to_owned()));
+}
+
+#[test]
+fn a_claim_under_an_unknown_key_corrects_nothing_and_takes_nothing_away() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.want(&["a"]);
+    let foreign = Held { grant: Seal("k9:00".into()), ..held("a", "s2", 9) };
+    let one = stage.connect(hello("s1"));
+    let two = stage.connect(Hello { held: vec![foreign], ..hello("s2") });
+    stage.pass(40_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().epoch, 5);
+    assert_eq!(stage.told(two), ["hold a", "mark"]);
+    assert_eq!(stage.told(one), ["hold a", "mark"], "it still blocks");
+    assert_eq!(stage.leader.known(stage.now)["media"]["a"].disputed.as_deref(), Some("s2"));
+}
+
+#[test]
+fn an_unknown_list_of_streams_takes_nothing_away() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    stage.told(one);
+    stage.give(Input::WantsUnknown);
+    stage.pass(2_000, &[one, two]);
+    assert!(!stage.leader.may_plan(stage.now));
+    assert!(stage.told(one).iter().all(|frame| frame != "delete a"));
+}
+
+#[test]
+fn rows_without_record_and_stream_go_unless_they_are_many() {
+    let few = vec![held("x", "s1", 5)];
+    let many = (0..30).map(|at| held(&format!("x{at}"), "s2", 5)).collect();
+    let mut stage = Stage::leading(vec![]);
+    let one = stage.connect(Hello { held: few, ..hello("s1") });
+    stage.pass(8_000, &[one]);
+    assert!(stage.told(one).contains(&"delete x".to_owned()));
+    let two = stage.connect(Hello { held: many, ..hello("s2") });
+    stage.pass(8_000, &[one, two]);
+    assert!(stage.told(two).iter().all(|frame| !frame.starts_with("delete")));
+    stage.pass(600_000, &[one, two]);
+    assert!(stage.told(two).contains(&"delete x7".to_owned()), "ten minutes are over");
+}

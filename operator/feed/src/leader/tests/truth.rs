@@ -1,0 +1,183 @@
+//! Taking the truth, writing it, and what others did to it.
+
+use super::*;
+
+#[test]
+fn fence_writes_the_term_into_every_slice_before_anybody_is_accepted() {
+    let mut stage = Stage::new();
+    for name in ["a", "b", "c"] {
+        let id = SliceId::of(&stream(name));
+        let slice = Slice {
+            id: id.clone(),
+            version: 50,
+            term: 7,
+            records: vec![record(name, "s1", 5)],
+            removal_until: None,
+            removal_confirmed: false,
+        };
+        stage.slices.insert(id, slice);
+    }
+    let effects = stage.leader.step(Input::Lease { deadline: u64::MAX / 2, highest_term: 9 }, stage.now);
+    let early = Input::Connected { conn: 9, streamer: streamer("s1"), verified: false, hello: Box::new(hello("s1")) };
+    assert!(stage.leader.step(early, stage.now).is_empty(), "accepted before the slices were taken");
+    let inputs: Vec<_> = effects.into_iter().filter_map(|effect| stage.perform(effect)).collect();
+    for input in inputs {
+        stage.give(input);
+    }
+    assert_eq!(stage.leader.role(), Role::Leading);
+    assert!(stage.slices.values().all(|slice| slice.term == stage.leader.term()));
+    assert!(stage.sent.contains_key(&9), "the early one is welcomed once we lead");
+}
+
+#[test]
+fn fence_takes_a_slice_again_whose_write_had_no_answer() {
+    for landed in [true, false] {
+        let (mut stage, one, _) = two();
+        let before = stage.leader.term();
+        stage.plan("b", place("b", "s1"));
+        stage.lose = Some(landed);
+        stage.plan("b", Change::Move { streamer: "s2".into(), previous: None });
+        let slice = &stage.slices[&SliceId::of(&stream("b"))];
+        assert!(slice.term > before, "the slice was not taken again");
+        // What the slice shows is what was decided, whether the lost write landed or not.
+        let holder = if landed { "s2" } else { "s1" };
+        assert_eq!(stage.record("b").unwrap().streamer, holder);
+        assert_eq!(stage.leader.all_records()[&stream("b")].streamer, holder);
+        stage.told(one);
+    }
+}
+
+#[test]
+fn term_exceeds_every_term_seen_and_the_time() {
+    let mut stage = Stage::new();
+    stage.give(Input::Lease { deadline: u64::MAX / 2, highest_term: 1_900_000_000_000 });
+    assert_eq!(stage.leader.term(), 1_900_000_000_001);
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    assert_eq!(stage.leader.term(), 1_700_000_000_000);
+    let term = 1_800_000_000_000;
+    stage.connect(Hello { term: Some((term, ring().term(term))), ..hello("s1") });
+    assert!(stage.down.is_some(), "a higher term of ours, shown by a sidecar, was not heeded");
+    stage.lead();
+    assert_eq!(stage.leader.term(), term + 1);
+}
+
+#[test]
+fn term_without_our_seal_counts_for_nothing() {
+    let mut stage = Stage::leading(vec![]);
+    stage.connect(Hello { term: Some((u64::MAX, Seal("k1:00".into()))), ..hello("s1") });
+    assert_eq!(stage.leader.role(), Role::Leading);
+}
+
+#[test]
+fn deadline_is_checked_before_every_frame() {
+    let (mut stage, one, _) = two();
+    stage.give(Input::Lease { deadline: stage.now.mono + 1_000, highest_term: 0 });
+    stage.told(one);
+    stage.now = Now { mono: stage.now.mono + 1_000, ..stage.now };
+    stage.give(Input::Tick);
+    assert_eq!(stage.leader.role(), Role::Standby);
+    assert!(stage.told(one).is_empty());
+    assert!(!stage.leader.may_plan(stage.now));
+}
+
+#[test]
+fn a_stream_is_fed_only_after_the_write_was_acknowledged() {
+    let (mut stage, one, _) = two();
+    let changes = vec![(stream("a"), place("a", "s1"), true)];
+    let effects = stage.leader.step(Input::Plan { changes, held_removals: BTreeMap::new() }, stage.now);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { frame: Down::Put(_), .. })));
+    for effect in effects {
+        if let Some(input) = stage.perform(effect) {
+            stage.give(input);
+        }
+    }
+    assert_eq!(stage.told(one), ["put a", "mark"]);
+}
+
+#[test]
+fn compare_and_swap_reads_again_what_was_refused() {
+    let (mut stage, one, _) = two();
+    stage.plan("a", place("a", "s1"));
+    stage.told(one);
+    // Somebody touches the slice: our version is old.
+    let id = SliceId::of(&stream("a"));
+    stage.version += 1;
+    stage.slices.get_mut(&id).unwrap().version = stage.version;
+    stage.plan("a", Change::Release { to: Some("s2".into()) });
+    assert_eq!(stage.record("a").unwrap().phase, Phase::Active, "the refused write is thrown away");
+    assert!(stage.leader.may_plan(stage.now));
+    stage.plan("a", Change::Release { to: Some("s2".into()) });
+    assert_eq!(stage.record("a").unwrap().phase, Phase::Releasing);
+}
+
+#[test]
+fn a_slice_edited_or_deleted_by_hand_is_put_right_again() {
+    let (mut stage, one, _) = two();
+    stage.plan("a", place("a", "s1"));
+    let id = SliceId::of(&stream("a"));
+    stage.version += 1;
+    let version = stage.version;
+    let slice = stage.slices.get_mut(&id).unwrap();
+    slice.version = version;
+    slice.records[0].streamer = "s2".into();
+    let epoch = slice.records[0].epoch;
+    stage.give(Input::SliceSeen { id: id.clone(), version: Some(version), term: None });
+    let record = stage.record("a").unwrap();
+    assert_eq!(record.streamer, "s1");
+    assert!(record.epoch > epoch, "a correction is a new epoch");
+    stage.slices.remove(&id);
+    stage.give(Input::SliceSeen { id, version: None, term: None });
+    assert_eq!(stage.record("a").unwrap().streamer, "s1");
+    stage.told(one);
+}
+
+#[test]
+fn a_storage_that_went_back_in_time_ends_the_process() {
+    let (mut stage, _, _) = two();
+    stage.plan("a", place("a", "s1"));
+    let id = SliceId::of(&stream("a"));
+    stage.slices.get_mut(&id).unwrap().version = 3;
+    stage.plan("a", Change::Release { to: None });
+    assert!(stage.exit.unwrap().contains("went back in time"));
+}
+
+#[test]
+fn bump_gives_every_change_a_greater_epoch() {
+    let (mut stage, ..) = two();
+    let mut last = 0;
+    let release = Change::Release { to: Some("s2".into()) };
+    for change in [place("a", "s1"), release, Change::Keep] {
+        stage.plan("a", change);
+        let epoch = stage.record("a").unwrap().epoch;
+        assert!(epoch > last && epoch >= stage.now.wall);
+        last = epoch;
+    }
+}
+
+#[test]
+fn bump_exceeds_what_the_holder_has_stopped_serving() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.want(&["a"]);
+    let stopped = Held { hash: String::new(), ..held("a", "s1", 1_900_000_000_000) };
+    let one = stage.connect(Hello { stopped: vec![stopped], ..hello("s1") });
+    stage.pass(8_000, &[one]);
+    assert_eq!(stage.record("a").unwrap().epoch, 1_900_000_000_001);
+    assert!(stage.told(one).contains(&"put a".to_owned()));
+}
+
+#[test]
+fn a_full_slice_is_refused_further_streams_and_says_so() {
+    let id = SliceId::of(&stream("a"));
+    let same_slice = (0..).map(|at| format!("filler-{at}")).filter(|name| SliceId::of(&stream(name)) == id);
+    let long = "x".repeat(250);
+    let records: Vec<_> = same_slice
+        .take(900)
+        .map(|name| Record { stream: long.clone(), uid: long.clone(), ..record(&name, "s1", 5) })
+        .collect();
+    let mut stage = Stage::leading(records);
+    stage.want(&["a"]);
+    let before = stage.slices[&id].version;
+    stage.plan("a", place("a", "s1"));
+    assert_eq!(stage.slices[&id].version, before);
+    assert!(stage.log.iter().any(|line| line.contains("full")), "{:?}", stage.log);
+}
