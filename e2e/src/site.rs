@@ -39,6 +39,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;
+use weir_feed::periods::Periods;
 
 pub use self::kind::Kind;
 pub use self::operator::Operator;
@@ -68,6 +69,7 @@ pub struct Site {
     pub cut_off: Vec<CutOff>,
     /// Passwords that must be found nowhere.
     pub canaries: Vec<String>,
+    periods: Periods,
     world: World,
     folder: ScratchFolder,
     finished: bool,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use weir_feed::periods::Periods;
 
 use super::process::Process;
 use super::wait::until;
@@ -27,6 +28,7 @@ impl Operator {
         program: &Path,
         namespace: &str,
         folder: &Path,
+        periods: &Periods,
         more: impl FnOnce(&mut Process, SocketAddr),
     ) -> Result<Self> {
         let (feed, http) = (ports::free_address()?, ports::free_address()?);
@@ -36,7 +38,7 @@ impl Operator {
         process.flag("http-listen", http.to_string());
         process.flag("namespace", namespace);
         process.flag("identity", name);
-        periods::flags(&mut process);
+        periods::flags(&mut process, periods);
         more(&mut process, feed);
         Ok(Self { process, feed, http, client: super::http_client()? })
     }

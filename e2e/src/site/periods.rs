@@ -10,8 +10,10 @@ use super::process::Process;
 pub const PERIODS: Periods =
     Periods { poll: 400, ping: 200, silence: 1_000, alive: 1_500, lease: 3_000, period: 2_000, release: 3_000 };
 
-/// What a streamer takes between two polls, at least; at most it is `poll`.
-pub(super) const POLL_MIN_MS: u64 = 250;
+/// What a streamer takes between two polls, at least; at most it is `poll`: 2–3 s of the protocol's.
+pub(super) fn poll_min(periods: &Periods) -> u64 {
+    periods.poll * 2 / 3
+}
 
 /// What is given for `failover.after`.
 pub const FAILOVER_AFTER: &str = "2s";
@@ -20,8 +22,8 @@ pub const FAILOVER_AFTER: &str = "2s";
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The operator's flags.
-pub(super) fn flags(process: &mut Process) {
-    let Periods { poll, ping, silence, alive, lease, period, release } = PERIODS;
+pub(super) fn flags(process: &mut Process, periods: &Periods) {
+    let Periods { poll, ping, silence, alive, lease, period, release } = *periods;
     for (name, value) in [
         ("poll", poll),
         ("ping", ping),

@@ -26,7 +26,7 @@ impl Process {
     }
 
     /// Adds `--NAME VALUE`.
-    pub(crate) fn flag(&mut self, name: &str, value: impl Into<OsString>) {
+    pub fn flag(&mut self, name: &str, value: impl Into<OsString>) {
         self.args.push(format!("--{name}").into());
         self.args.push(value.into());
     }

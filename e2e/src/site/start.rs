@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use kube::Client;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use weir_feed::periods::Periods;
 
 use super::certificates::Certificates;
 use super::operator::Operator;
 use super::streamer::{Entry, Streamer};
 use super::world::{Cluster, World};
-use super::{Site, feed_url, http_client, rbac};
+use super::{PERIODS, Site, feed_url, http_client, rbac};
 use crate::control_plane::{ControlPlane, Options, apply_crds, create_namespace, pod_bound_token};
 use crate::programs::Programs;
 use crate::registry::Registry;
@@ -49,13 +50,22 @@ pub struct Plan {
     pub streamers: usize,
     /// More arguments for every streamer-sim.
     pub streamer_args: Vec<String>,
+    /// Weir's times; streamers poll accordingly.
+    pub periods: Periods,
     /// `RUST_LOG` of operators and sidecars.
     pub log: String,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { place: Place::Shared, operators: 1, streamers: 3, streamer_args: Vec::new(), log: "info".to_owned() }
+        Self {
+            place: Place::Shared,
+            operators: 1,
+            streamers: 3,
+            streamer_args: Vec::new(),
+            periods: PERIODS,
+            log: "info".to_owned(),
+        }
     }
 }
 
@@ -95,6 +105,7 @@ impl Site {
             streamers: Vec::new(),
             cut_off: Vec::new(),
             canaries: Vec::new(),
+            periods: plan.periods,
             world,
             folder,
             finished: false,
@@ -134,7 +145,7 @@ impl Site {
     /// Adds a streamer and its sidecar, without starting them.
     pub async fn add_streamer(&mut self, name: &str, entry: &Entry, args: &[String]) -> Result<()> {
         let programs = Programs::get().await?;
-        let streamer = Streamer::new(name, entry, args, self.registry.addr(), self.folder(), programs)?;
+        let streamer = Streamer::new(name, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
         self.streamers.push(streamer);
         Ok(())
     }
@@ -167,7 +178,7 @@ async fn in_kubernetes(name: &str, plan: &Plan, programs: &Programs, folder: &Pa
     let tls = Certificates::make(&folder.join("tls"))?;
     let operators = (0..plan.operators).map(|number| {
         let name = format!("operator-{number}");
-        Operator::new(&name, &programs.operator(), &namespace, folder, |process, feed| {
+        Operator::new(&name, &programs.operator(), &namespace, folder, &plan.periods, |process, feed| {
             process.flag("own-namespace", &namespace);
             process.flag("kubeconfig", &kubeconfig);
             process.flag("tls-cert", &tls.certificate);
@@ -188,11 +199,12 @@ fn in_manifests(plan: &Plan, programs: &Programs, folder: &Path) -> Result<Made>
     ensure!(plan.operators == 1, "one operator works on a directory of manifests");
     let (manifests, state) = (folder.join("manifests"), folder.join("state"));
     std::fs::create_dir_all(&manifests)?;
-    let operator = Operator::new("operator-0", &programs.operator(), NAMESPACE, folder, |process, _| {
-        process.flag("manifests", &manifests);
-        process.flag("state", &state);
-        process.args.push("--feed-insecure".into());
-    })?;
+    let operator =
+        Operator::new("operator-0", &programs.operator(), NAMESPACE, folder, &plan.periods, |process, _| {
+            process.flag("manifests", &manifests);
+            process.flag("state", &state);
+            process.args.push("--feed-insecure".into());
+        })?;
     let world = World::Manifests { manifests, http: http_client()?, operator: operator.http };
     Ok((world, NAMESPACE.to_owned(), vec![operator]))
 }

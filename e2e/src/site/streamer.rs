@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use weir_feed::periods::Periods;
 
 use super::process::Process;
-use super::{PERIODS, periods, ports};
+use super::{periods, ports};
 use crate::programs::Programs;
 
 /// A streamer and its sidecar. They keep their addresses, database and configuration over kills and restarts.
@@ -47,6 +48,7 @@ impl Streamer {
         entry: &Entry,
         sim_args: &[String],
         registry: SocketAddr,
+        periods: &Periods,
         folder: &Path,
         programs: &Programs,
     ) -> Result<Self> {
@@ -74,8 +76,8 @@ impl Streamer {
         sim.flag("api-listen", api.to_string());
         sim.flag("registry", registry.to_string());
         sim.flag("state", folder.join(format!("{name}-state.json")));
-        sim.flag("poll-min-ms", periods::POLL_MIN_MS.to_string());
-        sim.flag("poll-max-ms", PERIODS.poll.to_string());
+        sim.flag("poll-min-ms", periods::poll_min(periods).to_string());
+        sim.flag("poll-max-ms", periods.poll.to_string());
         sim.args.extend(sim_args.iter().map(Into::into));
         Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, client: super::http_client()? })
     }
