@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod control_plane;
+pub mod demo;
 pub mod programs;
 pub mod registry;
 pub mod scratch_folder;
