@@ -140,7 +140,7 @@ fn settings(cli: &Cli, api: bool) -> Settings {
         None => instance(&cli.data),
     };
     Settings {
-        program: format!("weir-sidecar {}", env!("CARGO_PKG_VERSION")),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
         namespace: cli.namespace.clone(),
         streamer: cli.streamer.clone(),
         instance,

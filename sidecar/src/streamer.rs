@@ -43,6 +43,7 @@ struct Stats {
 struct ExternalStatus {
     status: Option<String>,
     reason: Option<String>,
+    code: Option<serde_json::Value>,
     error: Option<serde_json::Value>,
     detail: Option<serde_json::Value>,
     path: Option<serde_json::Value>,
@@ -182,9 +183,17 @@ fn external(status: Option<ExternalStatus>) -> External {
                 other => other.to_string(),
             };
             let path = status.path.as_ref();
+            let code = status.code.as_ref().and_then(serde_json::Value::as_u64);
+            let invalid = |text: Option<&str>| text == Some("validation_error");
+            let named = path.and_then(|path| path.as_array()?.first()?.as_str()) == Some("streams");
+            let error = status.error.as_ref().and_then(serde_json::Value::as_str);
+            let about_streams = named || invalid(status.reason.as_deref()) || invalid(error);
             let at = path.map(|path| format!("at {path}"));
             let parts = [status.reason, status.error.map(text), status.detail.map(text), at];
             let message = parts.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            if !about_streams {
+                return External::NotFetched { message, ours: code == Some(503) };
+            }
             External::Error { message, index: path.and_then(index) }
         }
         _ => External::Untold,
@@ -220,6 +229,17 @@ mod tests {
         };
         assert_eq!(index, Some(3));
         assert!(message.contains("validation_error"), "{message}");
+    }
+
+    #[test]
+    fn an_answer_that_was_never_fetched_is_no_documents_fault() {
+        let status = |code: u16, reason: &str| {
+            serde_json::from_value(serde_json::json!({"status": "error", "reason": reason, "code": code}))
+        };
+        let unavailable = external(status(503, "unavailable").unwrap());
+        assert!(matches!(unavailable, External::NotFetched { ours: true, .. }), "{unavailable:?}");
+        let refused = external(status(401, "unauthorized").unwrap());
+        assert!(matches!(refused, External::NotFetched { ours: false, .. }), "{refused:?}");
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct Held {
     /// [`crate::digest::document_hash`] of what is held; empty for what is held no more (`stopped`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hash: String,
+    /// Of what is held no more: the epoch of the delete, which the grant does not prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<u64>,
 }
 
 /// Whether the streamer's own API answers.

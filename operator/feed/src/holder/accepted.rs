@@ -85,7 +85,8 @@ impl Holder {
     /// What the streamer, read from `begun` on, says of our answers.
     pub(super) fn judge(&mut self, external: &External, begun: u64, out: &mut Vec<Effect>) {
         self.watch.config = match external {
-            External::Untold => ConfigStatus::Unknown,
+            External::Untold | External::NotFetched { ours: true, .. } => ConfigStatus::Unknown,
+            External::NotFetched { message, .. } => ConfigStatus::Error { message: message.clone() },
             External::Loaded => ConfigStatus::Loaded,
             External::Error { message, .. } => ConfigStatus::Error { message: message.clone() },
         };
@@ -93,7 +94,7 @@ impl Holder {
         match external {
             External::Loaded if settled => self.accept(out),
             External::Error { message, index } => self.refuse(message, *index, settled, out),
-            External::Loaded | External::Untold => {}
+            External::Loaded | External::Untold | External::NotFetched { .. } => {}
         }
     }
 

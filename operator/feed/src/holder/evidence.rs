@@ -10,6 +10,10 @@ use crate::time::Now;
 /// and two more.
 pub const POLLS: u8 = 3;
 
+/// Plain polls that prove as much of a streamer that asks by name: what it runs and was not listed it asks for at once,
+/// so one that polls on and does not ask does not run it.
+pub const POLLS_WITHOUT_ASKING: u8 = 2 * POLLS;
+
 /// How far the proof has come. A `503` in between, or a restart of the streamer, begins it again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Proof {
@@ -142,8 +146,9 @@ fn left_out(proof: &Proof, request: &Request, asks_by_name: bool) -> Proof {
     if matches!(request, Request::Named(_)) {
         return Proof::LeftOut { polls, named: true };
     }
-    let polls = (polls + 1).min(POLLS);
-    if named || (!asks_by_name && polls == POLLS) {
+    let enough = if asks_by_name { POLLS_WITHOUT_ASKING } else { POLLS };
+    let polls = (polls + 1).min(enough);
+    if named || polls == enough {
         return Proof::Done;
     }
     Proof::LeftOut { polls, named }

@@ -185,6 +185,7 @@ impl Rows {
             epoch: row.epoch,
             grant: row.grant.clone(),
             hash: row.current.hash.clone(),
+            deleted: None,
         };
         self.rows.iter().map(held).collect()
     }
@@ -196,6 +197,7 @@ impl Rows {
             epoch: stopped.served,
             grant: stopped.grant.clone(),
             hash: String::new(),
+            deleted: Some(stopped.epoch),
         };
         self.stopped.iter().map(held).collect()
     }

@@ -13,6 +13,11 @@ pub enum External {
     /// Its version does not tell.
     Untold,
     Loaded,
+    /// It could not fetch an answer at all; `ours`: because we said 503. No document is at fault.
+    NotFetched {
+        message: String,
+        ours: bool,
+    },
     /// It refuses an answer. `index`: the stream's place in the answer, counted from 0 or from 1.
     Error {
         message: String,

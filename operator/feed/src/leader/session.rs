@@ -10,6 +10,9 @@ use crate::grant::Verdict;
 use crate::record::{StreamId, StreamerId};
 use crate::time::Now;
 
+/// In ms.
+const DAY: u64 = 86_400_000;
+
 /// A sidecar that has said hello and is not admitted yet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Newcomer {
@@ -200,6 +203,12 @@ impl Leader {
         let ours = |(held, verdict): (&crate::frames::Held, &Verdict)| {
             (*verdict == Verdict::Ours).then(|| (held.name.clone(), held.epoch))
         };
+        // No grant proves the epoch of a delete; one far in the future is not believed, or it would use up all epochs.
+        let believable = now.wall.saturating_add(DAY);
+        let ours_no_more = |(held, verdict): (&crate::frames::Held, &Verdict)| {
+            let deleted = held.deleted.filter(|deleted| *deleted <= believable).unwrap_or(0);
+            (*verdict == Verdict::Ours).then(|| (held.name.clone(), held.epoch.max(deleted)))
+        };
         let mut fresh = Session {
             conn: Some(conn),
             instance: Some(hello.instance.clone()),
@@ -214,7 +223,7 @@ impl Leader {
             api: hello.api,
             disputed: disputed.map(|(held, _)| (held.name.clone(), held.epoch)).collect(),
             claims: hello.held.iter().zip(of_held).filter_map(ours).collect(),
-            stopped: hello.stopped.iter().zip(of_stopped).filter_map(ours).collect(),
+            stopped: hello.stopped.iter().zip(of_stopped).filter_map(ours_no_more).collect(),
             next_ping: observed,
             ..Session::default()
         };

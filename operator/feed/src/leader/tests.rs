@@ -294,7 +294,13 @@ fn record(name: &str, holder: &str, epoch: u64) -> Record {
 }
 
 fn held(name: &str, holder: &str, epoch: u64) -> Held {
-    Held { name: name.into(), epoch, grant: ring().grant(&streamer(holder), name, epoch), hash: format!("hash-{name}") }
+    Held {
+        name: name.into(),
+        epoch,
+        grant: ring().grant(&streamer(holder), name, epoch),
+        hash: format!("hash-{name}"),
+        deleted: None,
+    }
 }
 
 fn place(name: &str, on: &str) -> Change {
