@@ -81,26 +81,26 @@ pub struct RunArgs {
 #[command(next_help_heading = "Periods")]
 pub struct PeriodArgs {
     /// The longest time between two polls of a streamer [default: 3s].
-    #[arg(long, value_name = "DURATION")]
-    period_poll: Option<Duration>,
+    #[arg(long = "period-poll", value_name = "DURATION")]
+    poll: Option<Duration>,
     /// Between two pings, and two signs of life of a sidecar [default: 1s].
-    #[arg(long, value_name = "DURATION")]
-    period_ping: Option<Duration>,
+    #[arg(long = "period-ping", value_name = "DURATION")]
+    ping: Option<Duration>,
     /// After so much silence a sidecar leaves its connection [default: 5s].
-    #[arg(long, value_name = "DURATION")]
-    period_silence: Option<Duration>,
+    #[arg(long = "period-silence", value_name = "DURATION")]
+    silence: Option<Duration>,
     /// A streamer that asked nothing for so long is not alive [default: 9s].
-    #[arg(long, value_name = "DURATION")]
-    period_alive: Option<Duration>,
+    #[arg(long = "period-alive", value_name = "DURATION")]
+    alive: Option<Duration>,
     /// How long the Lease holds without being renewed [default: 15s].
-    #[arg(long, value_name = "DURATION")]
-    period_lease: Option<Duration>,
+    #[arg(long = "period-lease", value_name = "DURATION")]
+    lease: Option<Duration>,
     /// How long a new leader waits at most for Streamers it expects [default: 15s].
     #[arg(long = "period-period", value_name = "DURATION")]
-    period_period: Option<Duration>,
+    period: Option<Duration>,
     /// A release that takes longer is called off [default: 30s].
-    #[arg(long, value_name = "DURATION")]
-    period_release: Option<Duration>,
+    #[arg(long = "period-release", value_name = "DURATION")]
+    release: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -249,13 +249,13 @@ impl PeriodArgs {
         let default = Periods::default();
         let or = |given: Option<Duration>, default: u64| given.map_or(default, Duration::as_ms);
         let periods = Periods {
-            poll: or(self.period_poll, default.poll),
-            ping: or(self.period_ping, default.ping),
-            silence: or(self.period_silence, default.silence),
-            alive: or(self.period_alive, default.alive),
-            lease: or(self.period_lease, default.lease),
-            period: or(self.period_period, default.period),
-            release: or(self.period_release, default.release),
+            poll: or(self.poll, default.poll),
+            ping: or(self.ping, default.ping),
+            silence: or(self.silence, default.silence),
+            alive: or(self.alive, default.alive),
+            lease: or(self.lease, default.lease),
+            period: or(self.period, default.period),
+            release: or(self.release, default.release),
         };
         periods.check().map_err(|error| Refusal(error.to_string()))?;
         Ok(periods)

@@ -81,8 +81,7 @@ async fn ready(State(sources): State<Sources>) -> Response {
     if missing.is_empty() {
         return "ok".into_response();
     }
-    let lines: String = missing.iter().map(|line| format!("{line}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response()
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {

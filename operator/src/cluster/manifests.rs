@@ -14,7 +14,7 @@ use weir_feed::grant::KeyRing;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::{Record, StreamerId};
 
-use self::file::StateError;
+pub use self::file::StateError;
 use self::known::Kind;
 use self::lock::Lock;
 use self::picture::{Picture, Refreshed};
@@ -174,6 +174,15 @@ impl Inner {
         }
         observed.problems.extend(lock(&self.trouble).clone());
         self.snapshot.send_replace(Arc::new(observed));
+    }
+
+    /// Says what is wrong with the state, or that nothing is.
+    fn complain(&self, trouble: Option<&StateError>) {
+        let trouble = trouble.map(ToString::to_string);
+        let before = std::mem::replace(&mut *lock(&self.trouble), trouble.clone());
+        if before != trouble {
+            self.publish(&mut self.picture());
+        }
     }
 
     /// Writes down what must survive a restart, if the state is ours.

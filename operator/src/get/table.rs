@@ -4,7 +4,7 @@ const LEAST: usize = 6;
 const PADDING: usize = 3;
 
 /// The table's lines; the first row is the header. Nothing for a header alone.
-pub fn text(rows: &[Vec<String>]) -> String {
+pub(super) fn text(rows: &[Vec<String>]) -> String {
     if rows.len() < 2 {
         return String::new();
     }
@@ -17,9 +17,9 @@ pub fn text(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(index, (cell, width))| match index + 1 == columns {
-            true => cell.clone(),
-            false => format!("{cell:width$}"),
+        let cells = cells.map(|(index, (cell, width))| {
+            // The last one is not padded.
+            if index + 1 == columns { cell.clone() } else { format!("{cell:width$}") }
         });
         cells.collect::<String>() + "\n"
     };

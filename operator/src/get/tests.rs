@@ -49,14 +49,14 @@ media       new                                          0s                     
 fn streamers_and_placements_have_their_own_columns() {
     let streamers = items(
         r#"[{"metadata": {"name": "s1", "creationTimestamp": "2025-01-02T03:04:05Z"},
-             "spec": {"roles": ["ingest", "transcode"], "capacity": {"streams": 100}, "addresses": ["10.0.0.7"]},
-             "status": {"summary": "Ready,SchedulingDisabled", "streams": 12, "sidecarVersion": "0.1.0", "lastContact": "2026-01-02T03:04:04Z"}}]"#,
+             "spec": {"capacity": {"streams": 100}, "addresses": ["10.0.0.7"]},
+             "status": {"roles": "ingest,transcode", "summary": "Ready,SchedulingDisabled", "streams": 12, "sidecarVersion": "0.1.0", "lastContact": "2026-01-02T03:04:04Z"}}]"#,
     );
     let text = shown("streamer", &streamers, false, false);
     let mut lines = text.lines();
     assert!(lines.next().unwrap().starts_with("NAME   STATUS                     ROLES"), "{text}");
     let row = lines.next().unwrap();
-    for cell in ["Ready,SchedulingDisabled", "ingest", "12", "100", "365d", "0.1.0"] {
+    for cell in ["Ready,SchedulingDisabled", "ingest,transcode", "12", "100", "365d", "0.1.0"] {
         assert!(row.contains(cell), "{cell} in {row}");
     }
     let placements = items(

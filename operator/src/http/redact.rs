@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 const HIDDEN: &str = "***";
+/// Stands for a reference to a Secret while a URL is taken apart; no URL that the schema takes has it.
+const REFERENCE: char = '\u{1}';
 /// A field or a parameter with one of these in its name is a secret.
 const TELLING: &[&str] = &["pass", "secret", "token", "key", "auth", "signature"];
 
@@ -38,11 +40,35 @@ fn is_telling(name: &str) -> bool {
     TELLING.iter().any(|telling| name.contains(telling))
 }
 
-/// A URL without its password and without the values of telling parameters; `None` for what is none.
+/// A URL without its password and without the values of telling parameters; `None` for what is none. References to
+/// Secrets stay: they say where a password is, not what it is.
 fn url(text: &str) -> Option<String> {
+    let (mut plain, mut references, mut rest) = (String::new(), Vec::new(), text);
+    while let Some((before, (reference, after))) =
+        rest.split_once("${secret:").and_then(|(before, from)| Some((before, from.split_once('}')?)))
+    {
+        plain.push_str(before);
+        plain.push(REFERENCE);
+        references.push(reference);
+        rest = after;
+    }
+    plain.push_str(rest);
+    let mut references = references.into_iter();
+    let redacted = url_without_references(&plain)?;
+    // A reference within something hidden is hidden with it: the rest keeps its order only if none is.
+    let kept = redacted.matches(REFERENCE).count() == references.len();
+    let pieces = redacted.split(REFERENCE).enumerate().map(|(index, piece)| match index {
+        0 => piece.to_owned(),
+        _ if kept => format!("${{secret:{}}}{piece}", references.next().unwrap_or_default()),
+        _ => format!("{HIDDEN}{piece}"),
+    });
+    Some(pieces.collect())
+}
+
+fn url_without_references(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    // People write passwords with a '?' in them: then all of it goes.
+    // People write passwords with a '?' in them: then that is no query.
     let (before, query) = match query {
         Some(query) if !before.contains('@') && before.contains(':') && query.contains('@') && !is_port(before) => {
             (rest, None)
@@ -51,7 +77,7 @@ fn url(text: &str) -> Option<String> {
     };
     let before = match before.rsplit_once('@') {
         Some((user, host)) if !is_port(user) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:{HIDDEN}@{host}"),
+            Some((user, password)) => format!("{user}:{}@{host}", hidden(password)),
             None => before.to_owned(),
         },
         _ => before.to_owned(),
@@ -63,6 +89,11 @@ fn url(text: &str) -> Option<String> {
     })
 }
 
+/// A secret, unless it is a reference to one.
+fn hidden(secret: &str) -> &str {
+    if secret.chars().eq([REFERENCE]) { secret } else { HIDDEN }
+}
+
 /// Whether what follows the first colon is a port and a path, so that an `@` behind it belongs to the path.
 fn is_port(text: &str) -> bool {
     let Some((_, behind)) = text.split_once(':') else { return false };
@@ -72,7 +103,7 @@ fn is_port(text: &str) -> bool {
 
 fn parameter(parameter: &str) -> String {
     match parameter.split_once('=') {
-        Some((name, value)) if is_telling(name) && !value.contains("${secret:") => format!("{name}={HIDDEN}"),
+        Some((name, value)) if is_telling(name) => format!("{name}={}", hidden(value)),
         _ => parameter.to_owned(),
     }
 }
@@ -93,6 +124,12 @@ mod tests {
             ("srt://h:9000?mode=caller&passphrase=canary", "srt://h:9000?mode=caller&passphrase=***"),
             ("https://h:8080/@user/feed.m3u8?v=1", "https://h:8080/@user/feed.m3u8?v=1"),
             ("rtsp://${secret:cam/user}@h", "rtsp://${secret:cam/user}@h"),
+            (
+                "rtsp://${secret:cam/user}:${secret:cam/password}@h",
+                "rtsp://${secret:cam/user}:${secret:cam/password}@h",
+            ),
+            ("rtsp://${secret:cam/user}:x${secret:cam/password}@h", "rtsp://***:***@h"),
+            ("srt://h?passphrase=${secret:cam/password}", "srt://h?passphrase=${secret:cam/password}"),
             ("udp://239.0.0.1:1234", "udp://239.0.0.1:1234"),
         ] {
             assert_eq!(url(given).as_deref(), Some(shown));

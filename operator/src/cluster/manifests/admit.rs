@@ -23,23 +23,23 @@ const CREDENTIALS: &str = "weir.dev/credentials";
 
 /// What a directory declares.
 #[derive(Debug, Clone, Default)]
-pub struct Declared {
-    pub streams: BTreeMap<ObjectRef, Object<Stream>>,
-    pub streamers: BTreeMap<ObjectRef, Object<Streamer>>,
-    pub secrets: BTreeMap<ObjectRef, Credentials>,
+pub(super) struct Declared {
+    pub(super) streams: BTreeMap<ObjectRef, Object<Stream>>,
+    pub(super) streamers: BTreeMap<ObjectRef, Object<Streamer>>,
+    pub(super) secrets: BTreeMap<ObjectRef, Credentials>,
     /// What is wrong, one sentence each.
-    pub problems: Vec<String>,
+    pub(super) problems: Vec<String>,
     /// What is not ours, one sentence each.
-    pub set_aside: BTreeSet<String>,
+    pub(super) set_aside: BTreeSet<String>,
 }
 
 /// Admits objects, and remembers what it admitted.
-pub struct Admission {
+pub(super) struct Admission {
     /// The namespaces that count; empty: all.
     namespaces: BTreeSet<String>,
-    pub known: Known,
+    pub(super) known: Known,
     /// Whether `known` is more than what was stored last.
-    pub news: bool,
+    pub(super) news: bool,
     /// By object, the hash of the document that was judged last, and the judgement.
     judged: BTreeMap<Key, ([u8; 32], Judged)>,
 }
@@ -51,19 +51,19 @@ enum Judged {
 }
 
 impl Admission {
-    pub fn new(namespaces: BTreeSet<String>, known: Known) -> Self {
+    pub(super) fn new(namespaces: BTreeSet<String>, known: Known) -> Self {
         Self { namespaces, known, news: false, judged: BTreeMap::new() }
     }
 
     /// Takes what another operator remembers.
-    pub fn merge(&mut self, known: Known) {
+    pub(super) fn merge(&mut self, known: Known) {
         self.known.merge(known);
         self.judged.clear();
     }
 
     /// Admits everything a directory declares; `now` is the wall clock in ms. A document with `true` beside it is only
     /// remembered: another one of the same object goes before it without a word.
-    pub fn admit(&mut self, documents: Vec<(Document, bool)>, now: u64) -> Declared {
+    pub(super) fn admit(&mut self, documents: Vec<(Document, bool)>, now: u64) -> Declared {
         let mut declared = Declared::default();
         let mut candidates: BTreeMap<Key, Vec<(Document, bool)>> = BTreeMap::new();
         let mut secrets: BTreeMap<ObjectRef, Vec<(Document, bool)>> = BTreeMap::new();
@@ -95,7 +95,9 @@ impl Admission {
         self.judged.retain(|key, _| candidates.contains_key(key));
         for (key, documents) in candidates {
             let file = self.known.0.get(&key).map(|entry| entry.file.clone());
-            let Some(document) = choose(&key.to_string(), documents, file, &mut declared.problems) else { continue };
+            let Some(document) = choose(&key.to_string(), documents, file.as_ref(), &mut declared.problems) else {
+                continue;
+            };
             match self.judge(&key, &document, now) {
                 Judged::Stream(object) => {
                     declared.streams.insert(key.object, object);
@@ -109,7 +111,7 @@ impl Admission {
     }
 
     /// What was accepted before, as documents: for a directory that cannot be read.
-    pub fn remembered(&self) -> Vec<(Document, bool)> {
+    pub(super) fn remembered(&self) -> Vec<(Document, bool)> {
         let entries = self.known.0.values();
         let document = |entry: &Entry| {
             let value = entry.accepted.clone()?;
@@ -208,10 +210,10 @@ enum Sorted {
 fn choose(
     what: &str,
     mut documents: Vec<(Document, bool)>,
-    file: Option<String>,
+    file: Option<&String>,
     problems: &mut Vec<String>,
 ) -> Option<Document> {
-    documents.sort_by_key(|(document, kept)| (*kept, Some(&document.file) != file.as_ref()));
+    documents.sort_by_key(|(document, kept)| (*kept, Some(&document.file) != file));
     let mut documents = documents.into_iter();
     let (chosen, _) = documents.next()?;
     for (other, _) in documents.filter(|(_, kept)| !kept) {

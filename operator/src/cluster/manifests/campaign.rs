@@ -20,14 +20,14 @@ struct Standby {
 }
 
 /// Takes the lock whenever it is free, and says so, until nobody listens.
-pub async fn campaign(
+pub(super) async fn campaign(
     inner: Weak<Inner>,
     mut term: watch::Receiver<u64>,
     mut resign: watch::Receiver<u64>,
     events: mpsc::Sender<LeaseEvent>,
 ) {
     let mut said: Option<String> = None;
-    let mut last: Option<LeaseEvent> = None;
+    let mut told: Option<LeaseEvent> = None;
     while let Some(cluster) = inner.upgrade() {
         let poll = cluster.options.poll;
         resign.mark_unchanged();
@@ -47,17 +47,17 @@ pub async fn campaign(
             }
         };
         let held = matches!(event, LeaseEvent::Held { .. });
-        if last.as_ref() != Some(&event) && events.send(event.clone()).await.is_err() {
+        if told.as_ref() != Some(&event) && events.send(event.clone()).await.is_err() {
             break;
         }
-        last = Some(event);
+        told = Some(event);
         if held {
             said = None;
             tracing::info!("the lock of the state directory is ours");
             hold(&inner, &mut term, &mut resign, &events).await;
             tracing::warn!("the lock of the state directory is not ours any more");
             let lost = LeaseEvent::Lost { leader: None };
-            last = Some(lost.clone());
+            told = Some(lost.clone());
             if events.send(lost).await.is_err() {
                 break;
             }
@@ -136,10 +136,10 @@ fn take(cluster: &Arc<Inner>) -> Result<u64, Standby> {
         Ok(cluster.slices.highest_term()?.max(term))
     };
     let read = read();
-    *lock(&cluster.trouble) = read.as_ref().err().map(ToString::to_string);
     if read.is_err() {
         cluster.lock.release();
     }
     cluster.refresh(true);
+    cluster.complain(read.as_ref().err());
     read.map_err(|error| Standby { why: error.0, leader: None })
 }

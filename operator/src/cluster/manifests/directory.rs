@@ -16,7 +16,7 @@ const PATIENCE: u32 = 20;
 
 /// What a look at the directory gave.
 #[derive(Debug)]
-pub enum Look {
+pub(super) enum Look {
     /// Nothing changed since the last reading.
     Unchanged,
     /// It is changing now: look again in a moment, or half a file would be taken for a whole one.
@@ -28,7 +28,7 @@ pub enum Look {
 }
 
 /// A directory of manifests, and what was read from it.
-pub struct Directory {
+pub(super) struct Directory {
     path: PathBuf,
     files: BTreeMap<String, Content>,
     /// What was read last, and when.
@@ -47,21 +47,21 @@ struct Content {
 }
 
 impl Directory {
-    pub fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), files: BTreeMap::new(), read: None, looked: (None, 0) }
     }
 
     /// Reads the directory whatever was read before.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.read = None;
     }
 
     /// Looks whether the directory changed, and reads it if it did and two looks in a row found the same
     /// (at once with `hurry`). `known` is what was accepted from it before, perhaps by another process.
-    pub fn look(&mut self, known: &Known, hurry: bool, now: SystemTime) -> Look {
+    pub(super) fn look(&mut self, known: &Known, hurry: bool, now: SystemTime) -> Look {
         let outline = match scan::outline(&self.path) {
             Ok(outline) => outline,
-            Err(error) => return self.unknown(format!("cannot be read ({error})")),
+            Err(error) => return self.unknown(&format!("cannot be read ({error})")),
         };
         if let Some((read, at)) = &self.read
             && *read == outline
@@ -78,13 +78,13 @@ impl Directory {
         match scan::read(&self.path) {
             Ok(None) => Look::Changing,
             Ok(Some((outline, files))) => self.take(outline, files, known, now),
-            Err(error) => self.unknown(format!("cannot be read ({error})")),
+            Err(error) => self.unknown(&format!("cannot be read ({error})")),
         }
     }
 
     fn take(&mut self, outline: Outline, files: Files, known: &Known, now: SystemTime) -> Look {
         if files.is_empty() && !known.0.is_empty() {
-            return self.unknown(format!(
+            return self.unknown(&format!(
                 "has no manifest any more and had {} objects; if all of them are to go, leave one file with a comment in it",
                 known.0.len()
             ));
@@ -143,7 +143,7 @@ impl Directory {
         true
     }
 
-    fn unknown(&mut self, why: String) -> Look {
+    fn unknown(&mut self, why: &str) -> Look {
         // Whatever comes back is read anew.
         self.read = None;
         Look::Unknown(format!(

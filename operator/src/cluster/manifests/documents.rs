@@ -1,35 +1,38 @@
 //! The objects in one file: YAML or JSON, several documents, and Lists of objects.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
+pub(super) struct Document {
     /// The file's path relative to the directory.
-    pub file: String,
+    pub(super) file: String,
     /// Where in the file: `document 2`, `document 2, item 5`.
-    pub place: String,
-    pub value: Value,
+    pub(super) place: String,
+    pub(super) value: Value,
 }
 
 impl Document {
     /// `streams.yaml, document 2`
-    pub fn at(&self) -> String {
+    pub(super) fn at(&self) -> String {
         format!("{}, {}", self.file, self.place)
     }
 
     /// A string at a path of fields.
-    pub fn text(&self, path: &[&str]) -> Option<&str> {
+    pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
         path.iter().try_fold(&self.value, |value, key| value.get(key))?.as_str()
     }
 }
 
 /// Every object of a file. Empty documents are none.
-pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, String> {
+pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 from byte {}", error.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let values = if file.ends_with(".json") { json(text)? } else { yaml(text)? };
+    let is_json = Path::new(file).extension().is_some_and(|extension| extension == "json");
+    let values = if is_json { json(text)? } else { yaml(text)? };
     let mut documents = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
         let place = format!("document {}", index + 1);
@@ -82,7 +85,7 @@ mod tests {
         let text = "# nothing here\n---\na: 1\n---\n---\na: {1: x}\n";
         assert_eq!(
             places("a.yaml", text),
-            [("document 2".to_owned(), 1.into()), ("document 4".to_owned(), serde_json::json!({"1": "x"}))]
+            [("document 1".to_owned(), 1.into()), ("document 3".to_owned(), serde_json::json!({"1": "x"}))]
         );
         assert_eq!(places("a.json", "{\"a\": 1} {\"a\": 2}").len(), 2);
         assert_eq!(places("a.yaml", "").len(), 0);

@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".tmp";
 
 /// Puts `bytes` in the place of the file, readable by its owner alone. After an error the file is what it was, or
 /// (when only the last sync failed) already the new one.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
@@ -28,7 +28,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a directory that only its owner can enter, and what is missing above it.
-pub fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 /// A JSON file; `None` where there is none. `advice` says what to do when it cannot be used.
-pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, StateError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, StateError> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|error| unusable(path, &format!("cannot be read ({error})"), advice))?,
@@ -55,12 +55,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Optio
 }
 
 /// The sentence for a file that cannot be used.
-pub fn unusable(path: &Path, what: &str, advice: &str) -> StateError {
+pub(super) fn unusable(path: &Path, what: &str, advice: &str) -> StateError {
     StateError(format!("{} {what}: {advice}", path.display()))
 }
 
 /// The names in a directory that do not begin with a dot, ordered; none where there is no directory.
-pub fn names(path: &Path) -> Result<Vec<String>, StateError> {
+pub(super) fn names(path: &Path) -> Result<Vec<String>, StateError> {
     let advice = "let the operator's user read it";
     let failed = |error: io::Error| unusable(path, &format!("cannot be read ({error})"), advice);
     let entries = match fs::read_dir(path) {
@@ -77,7 +77,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, StateError> {
 }
 
 /// Removes what an interrupted [`replace`] left in a directory.
-pub fn clear_temporaries(path: &Path) -> io::Result<()> {
+pub(super) fn clear_temporaries(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -90,7 +90,7 @@ pub fn clear_temporaries(path: &Path) -> io::Result<()> {
 }
 
 /// Whether a name can be one component of a path here: a DNS subdomain, as Kubernetes names are.
-pub fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let label = |label: &str| {
         let ends = [label.bytes().next(), label.bytes().next_back()];

@@ -1,7 +1,7 @@
 //! The background: looks at files when they change, and every now and then.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use notify::{RecursiveMode, Watcher};
@@ -14,7 +14,7 @@ use super::picture::Refreshed;
 use crate::cluster::SliceSeen;
 
 /// Publishes what the directories hold whenever it changes, until nobody uses the Manifests any more.
-pub async fn follow(inner: Weak<Inner>) {
+pub(super) async fn follow(inner: Weak<Inner>) {
     let mut watched = Watched::default();
     let mut changing = false;
     while let Some(cluster) = inner.upgrade() {
@@ -48,7 +48,7 @@ pub async fn follow(inner: Weak<Inner>) {
 }
 
 /// Says what others do to the slices, until nobody listens.
-pub async fn slices(inner: Weak<Inner>, seen: mpsc::Sender<SliceSeen>) {
+pub(super) async fn slices(inner: Weak<Inner>, seen: mpsc::Sender<SliceSeen>) {
     let mut said = None;
     while let Some(cluster) = inner.upgrade() {
         let poll = cluster.options.poll;
@@ -97,7 +97,7 @@ impl Watched {
         if of.is_none() {
             return;
         }
-        match watcher(directory.to_owned(), Arc::clone(look)) {
+        match watcher(directory, Arc::clone(look)) {
             Ok(watcher) => self.watcher = Some(watcher),
             Err(error) if !self.complained => {
                 self.complained = true;
@@ -113,13 +113,13 @@ impl Watched {
     }
 }
 
-fn watcher(directory: PathBuf, look: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
+fn watcher(directory: &Path, look: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading makes access events.
         if !event.is_ok_and(|event| event.kind.is_access()) {
             look.notify_one();
         }
     })?;
-    watcher.watch(&directory, RecursiveMode::Recursive)?;
+    watcher.watch(directory, RecursiveMode::Recursive)?;
     Ok(watcher)
 }

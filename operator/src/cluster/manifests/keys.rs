@@ -15,7 +15,7 @@ use super::file::{self, StateError};
 const ADVICE: &str = "restore it from a backup, or, if there is none, move it away: new keys are made, and what sidecars claim under the old ones is shown as Disputed and corrects nothing";
 
 /// The ring of a state directory; `None` where there is none yet.
-pub fn load(state: &Path) -> Result<Option<KeyRing>, StateError> {
+pub(super) fn load(state: &Path) -> Result<Option<KeyRing>, StateError> {
     let path = state.join("keys.json");
     let Some(encoded) = file::read_json::<BTreeMap<String, String>>(&path, ADVICE)? else {
         return Ok(None);
@@ -31,7 +31,7 @@ pub fn load(state: &Path) -> Result<Option<KeyRing>, StateError> {
 }
 
 /// Makes a ring of one new key; `now` is the wall clock in ms and names it.
-pub fn make(state: &Path, now: u64) -> Result<KeyRing, StateError> {
+pub(super) fn make(state: &Path, now: u64) -> Result<KeyRing, StateError> {
     let path = state.join("keys.json");
     let mut key = vec![0; 32];
     rand::rng().fill_bytes(&mut key);

@@ -18,13 +18,13 @@ const ADVICE: &str = "restore it from a backup, or move it away: then every obje
 
 /// A kind that users declare here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(super) enum Kind {
     Stream,
     Streamer,
 }
 
 impl Kind {
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Stream => "Stream",
             Self::Streamer => "Streamer",
@@ -34,9 +34,9 @@ impl Kind {
 
 /// One object's name among all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub kind: Kind,
-    pub object: ObjectRef,
+pub(super) struct Key {
+    pub(super) kind: Kind,
+    pub(super) object: ObjectRef,
 }
 
 impl std::fmt::Display for Key {
@@ -48,25 +48,25 @@ impl std::fmt::Display for Key {
 /// What is remembered of one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub(super) struct Entry {
     /// When it was seen first, ms since the Unix epoch.
-    pub first_seen: u64,
+    pub(super) first_seen: u64,
     /// How many specs of it were accepted.
-    pub generation: i64,
+    pub(super) generation: i64,
     /// The file that declares it, relative to the directory.
-    pub file: String,
+    pub(super) file: String,
     /// The version accepted last, its defaults applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Value>,
+    pub(super) accepted: Option<Value>,
 }
 
 /// Everything that is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Known(pub BTreeMap<Key, Entry>);
+pub(super) struct Known(pub(super) BTreeMap<Key, Entry>);
 
 impl Known {
     /// Reads `objects.json`.
-    pub fn load(state: &Path) -> Result<Self, StateError> {
+    pub(super) fn load(state: &Path) -> Result<Self, StateError> {
         let path = state.join("objects.json");
         let entries: BTreeMap<String, Entry> = file::read_json(&path, ADVICE)?.unwrap_or_default();
         let entries = entries.into_iter().map(|(text, entry)| {
@@ -78,21 +78,21 @@ impl Known {
     }
 
     /// Writes `objects.json`.
-    pub fn store(&self, state: &Path) -> std::io::Result<()> {
+    pub(super) fn store(&self, state: &Path) -> std::io::Result<()> {
         let text = |key: &Key| format!("{}/{}/{}", key.kind.name(), key.object.namespace, key.object.name);
         let entries: BTreeMap<String, &Entry> = self.0.iter().map(|(key, entry)| (text(key), entry)).collect();
         file::replace(&state.join("objects.json"), &serde_json::to_vec(&entries)?)
     }
 
     /// Takes what another operator wrote meanwhile; what only we saw stays.
-    pub fn merge(&mut self, newer: Self) {
+    pub(super) fn merge(&mut self, newer: Self) {
         self.0.extend(newer.0);
     }
 }
 
 impl Entry {
     /// The uid of an object: it stays while the object is declared; one that is deleted and made again has another.
-    pub fn uid(&self, key: &Key) -> String {
+    pub(super) fn uid(&self, key: &Key) -> String {
         let digits = hex(&Sha256::digest(format!("{key}@{}", self.first_seen)));
         let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
         // Version 8 of RFC 9562: made by a rule of our own.
@@ -100,7 +100,7 @@ impl Entry {
     }
 
     /// The metadata that an API server would add.
-    pub fn stamp(&self, key: &Key, metadata: &mut ObjectMeta) {
+    pub(super) fn stamp(&self, key: &Key, metadata: &mut ObjectMeta) {
         metadata.namespace = Some(key.object.namespace.clone());
         metadata.uid = Some(self.uid(key));
         metadata.generation = Some(self.generation.max(1));
@@ -110,7 +110,7 @@ impl Entry {
     }
 
     /// `metadata.creationTimestamp`.
-    pub fn created(&self) -> Option<Time> {
+    pub(super) fn created(&self) -> Option<Time> {
         let first_seen = i64::try_from(self.first_seen).ok()?;
         Timestamp::from_millisecond(first_seen).ok().map(Time)
     }

@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize};
 /// What the holder writes into the lock file, for whoever waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Holder {
+pub(super) struct Holder {
     /// `--identity`.
-    pub identity: String,
-    pub pid: u32,
+    pub(super) identity: String,
+    pub(super) pid: u32,
     /// Where sidecars find its feed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub feed: Option<String>,
+    pub(super) feed: Option<String>,
     /// Its term.
-    pub term: u64,
+    pub(super) term: u64,
 }
 
 /// How an attempt to take the lock ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attempt {
+pub(super) enum Attempt {
     /// It is ours; the highest term that a holder ever wrote into it.
     Ours { term: u64 },
     /// Another process has it.
@@ -33,21 +33,21 @@ pub enum Attempt {
 }
 
 /// The lock file, and whether we hold it.
-pub struct Lock {
+pub(super) struct Lock {
     path: PathBuf,
     me: Holder,
     held: Mutex<Option<File>>,
 }
 
 impl Lock {
-    pub fn new(state: &Path, identity: &str, feed: Option<&str>) -> Self {
+    pub(super) fn new(state: &Path, identity: &str, feed: Option<&str>) -> Self {
         let me =
             Holder { identity: identity.to_owned(), pid: std::process::id(), feed: feed.map(str::to_owned), term: 0 };
         Self { path: state.join("lock"), me, held: Mutex::new(None) }
     }
 
     /// Takes the lock if nobody has it.
-    pub fn attempt(&self) -> io::Result<Attempt> {
+    pub(super) fn attempt(&self) -> io::Result<Attempt> {
         let mut held = self.held();
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
@@ -67,24 +67,24 @@ impl Lock {
     }
 
     /// Gives the lock back, once no write is under way.
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         *self.held() = None;
     }
 
     /// Runs `work` while the lock is certainly ours; `None` where it is not. One at a time.
-    pub fn while_held<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn while_held<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let held = self.held();
         let ours = held.as_ref().is_some_and(|file| self.is_at_path(file));
         ours.then(work)
     }
 
     /// Whether the lock is ours. It is not when somebody removed the state directory under us.
-    pub fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.while_held(|| ()).is_some()
     }
 
     /// Writes our term into the lock file; it only grows.
-    pub fn publish(&self, term: u64) -> io::Result<()> {
+    pub(super) fn publish(&self, term: u64) -> io::Result<()> {
         let mut held = self.held();
         let Some(file) = held.as_mut() else { return Ok(()) };
         if read_holder(file).term >= term {

@@ -18,7 +18,7 @@ use crate::cluster::{Object, ObjectRef, Observed};
 
 /// What a refresh found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refreshed {
+pub(super) enum Refreshed {
     Same,
     New,
     /// Files are being written: refresh again in a moment.
@@ -26,10 +26,10 @@ pub enum Refreshed {
 }
 
 /// What is declared and registered, as far as it is known.
-pub struct Picture {
+pub(super) struct Picture {
     directory: Directory,
-    pub admission: Admission,
-    pub registered: Registered,
+    pub(super) admission: Admission,
+    pub(super) registered: Registered,
     declared: Declared,
     /// Whether Streams are known now, and whether Streamers and Secrets ever were.
     streams_known: bool,
@@ -45,7 +45,7 @@ pub struct Picture {
 
 impl Picture {
     /// A picture of nothing yet. Refuses unreadable state.
-    pub fn open(manifests: &Path, state: &Path, namespaces: BTreeSet<String>) -> Result<Self, StateError> {
+    pub(super) fn open(manifests: &Path, state: &Path, namespaces: BTreeSet<String>) -> Result<Self, StateError> {
         Ok(Self {
             directory: Directory::new(manifests),
             admission: Admission::new(namespaces, Known::load(state)?),
@@ -61,14 +61,14 @@ impl Picture {
     }
 
     /// Takes what another operator remembers, and reads everything again at the next refresh.
-    pub fn reload(&mut self, state: &Path) -> Result<(), StateError> {
+    pub(super) fn reload(&mut self, state: &Path) -> Result<(), StateError> {
         self.admission.merge(Known::load(state)?);
         self.directory.forget();
         Ok(())
     }
 
     /// Looks at the files. `hurry`: reads them even while they change.
-    pub fn refresh(&mut self, hurry: bool, now: SystemTime) -> Refreshed {
+    pub(super) fn refresh(&mut self, hurry: bool, now: SystemTime) -> Refreshed {
         let wall = now.duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0, Duration::as_millis);
         let wall = u64::try_from(wall).unwrap_or(u64::MAX);
         let before = self.damaged.clone();
@@ -104,13 +104,13 @@ impl Picture {
     }
 
     /// What is wrong, one sentence each.
-    pub fn problems(&self) -> Vec<String> {
+    pub(super) fn problems(&self) -> Vec<String> {
         let whole = self.unknown.iter().chain(&self.damaged);
         whole.chain(&self.declared.problems).cloned().collect()
     }
 
     /// The snapshot, with the statuses in their objects.
-    pub fn observed(&mut self, statuses: &Statuses) -> Observed {
+    pub(super) fn observed(&mut self, statuses: &Statuses) -> Observed {
         for (object, stream) in &mut self.declared.streams {
             with_status(stream, statuses.streams.get(object));
         }
@@ -132,7 +132,7 @@ impl Picture {
     }
 
     /// Every object of a kind as JSON, with its status; those that were set aside without their spec.
-    pub fn objects(&mut self, kind: Kind, statuses: &Statuses) -> Vec<Value> {
+    pub(super) fn objects(&mut self, kind: Kind, statuses: &Statuses) -> Vec<Value> {
         let observed = self.observed(statuses);
         match kind {
             Kind::Stream => {

@@ -18,21 +18,23 @@ const COARSE: Duration = Duration::from_secs(2);
 /// What tells whether a directory changed, without reading its files: by path relative to it, each file's device,
 /// inode, length and time, or why it cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outline(BTreeMap<String, Result<(u64, u64, u64, Option<SystemTime>), String>>);
+pub(super) struct Outline(BTreeMap<String, Result<Stamp, String>>);
+
+type Stamp = (u64, u64, u64, Option<SystemTime>);
 
 impl Outline {
     /// Whether a later change would certainly show, seen from `now`.
-    pub fn is_settled(&self, now: SystemTime) -> bool {
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let times = self.0.values().flatten().filter_map(|(.., modified)| *modified);
         times.max().is_none_or(|newest| now.duration_since(newest).is_ok_and(|age| age > COARSE))
     }
 }
 
 /// The bytes of every manifest, or why a file cannot be read, by path relative to the directory.
-pub type Files = BTreeMap<String, Result<Vec<u8>, String>>;
+pub(super) type Files = BTreeMap<String, Result<Vec<u8>, String>>;
 
 /// The outline of a directory.
-pub fn outline(directory: &Path) -> io::Result<Outline> {
+pub(super) fn outline(directory: &Path) -> io::Result<Outline> {
     let mut walk = Walk { outline: Outline::default(), entered: BTreeSet::new() };
     let metadata = fs::metadata(directory)?;
     walk.enter(directory, "", &metadata, 0)?;
@@ -40,7 +42,7 @@ pub fn outline(directory: &Path) -> io::Result<Outline> {
 }
 
 /// Reads every manifest; `None` where the directory changed meanwhile.
-pub fn read(directory: &Path) -> io::Result<Option<(Outline, Files)>> {
+pub(super) fn read(directory: &Path) -> io::Result<Option<(Outline, Files)>> {
     let before = outline(directory)?;
     let files = before.0.iter().map(|(path, entry)| {
         let text = match entry {
@@ -73,7 +75,7 @@ impl Walk {
             let (path, relative) = (entry.path(), format!("{prefix}{name}"));
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => {
-                    self.enter(&path, &format!("{relative}/"), &metadata, depth + 1)?
+                    self.enter(&path, &format!("{relative}/"), &metadata, depth + 1)?;
                 }
                 Ok(metadata) if is_manifest(name) => self.add(relative, &metadata),
                 Err(_) if !is_manifest(name) => {}

@@ -27,7 +27,7 @@ const VERSION: &str = "weir.dev/version";
 const ADVICE: &str = "restore it from a backup, or, if there is none, move it away: its streams are then placed anew when every streamer has said what it runs";
 
 /// The slices of a state directory.
-pub struct Slices {
+pub(super) struct Slices {
     directory: PathBuf,
     lock: Arc<Lock>,
     seen: Mutex<Seen>,
@@ -53,7 +53,7 @@ struct Stamp {
 
 impl Slices {
     /// Opens the slices of a state directory; refuses them if any is unreadable.
-    pub fn open(state: &Path, lock: Arc<Lock>) -> Result<Self, StateError> {
+    pub(super) fn open(state: &Path, lock: Arc<Lock>) -> Result<Self, StateError> {
         let directory = state.join("placements");
         file::make_directory(&directory).map_err(|error| unwritable(&directory, &error))?;
         let slices = Self { directory, lock, seen: Mutex::default() };
@@ -62,12 +62,12 @@ impl Slices {
     }
 
     /// The highest term of any slice.
-    pub fn highest_term(&self) -> Result<u64, StateError> {
+    pub(super) fn highest_term(&self) -> Result<u64, StateError> {
         Ok(self.list()?.0.iter().map(|slice| slice.term).max().unwrap_or(0))
     }
 
     /// Removes what interrupted writes left behind.
-    pub fn clear_temporaries(&self) -> Result<(), StateError> {
+    pub(super) fn clear_temporaries(&self) -> Result<(), StateError> {
         for namespace in file::names(&self.directory)? {
             let directory = self.directory.join(namespace);
             self.lock
@@ -80,7 +80,7 @@ impl Slices {
 
     /// Every slice, and the version of the list: the highest version that any slice ever had. A slice that went back
     /// gives the list its own, lower version, as a restored etcd would.
-    pub fn list(&self) -> Result<(Vec<Slice>, u64), StateError> {
+    pub(super) fn list(&self) -> Result<(Vec<Slice>, u64), StateError> {
         let mut slices = Vec::new();
         for id in self.ids()? {
             slices.extend(self.read(&id)?);
@@ -95,7 +95,7 @@ impl Slices {
     }
 
     /// One slice.
-    pub fn read(&self, id: &SliceId) -> Result<Option<Slice>, StateError> {
+    pub(super) fn read(&self, id: &SliceId) -> Result<Option<Slice>, StateError> {
         let before = self.stamp(id);
         let Some(placement) = self.load(id)? else {
             return Ok(None);
@@ -108,14 +108,14 @@ impl Slices {
     }
 
     /// Every Placement as an object, for whoever looks.
-    pub fn objects(&self) -> Result<Vec<Placement>, StateError> {
+    pub(super) fn objects(&self) -> Result<Vec<Placement>, StateError> {
         let ids = self.ids()?;
         let loaded = ids.iter().filter_map(|id| self.load(id).transpose());
         loaded.collect()
     }
 
     /// Posts an empty slice.
-    pub fn create(&self, id: &SliceId, term: u64) -> Outcome {
+    pub(super) fn create(&self, id: &SliceId, term: u64) -> Outcome {
         self.locked(id, || match self.load(id) {
             Err(error) => unknown(&error),
             Ok(Some(_)) => refused(format!("{id} exists already")),
@@ -129,12 +129,12 @@ impl Slices {
     }
 
     /// Writes a term into a slice if it is at `version` with `old_term`.
-    pub fn take(&self, id: &SliceId, version: u64, old_term: u64, term: u64) -> Outcome {
+    pub(super) fn take(&self, id: &SliceId, version: u64, old_term: u64, term: u64) -> Outcome {
         self.swap(id, version, old_term, |placement| placement.spec.term = term)
     }
 
     /// Replaces a slice's records if it is at `version` with `term`.
-    pub fn write(
+    pub(super) fn write(
         &self,
         id: &SliceId,
         version: u64,
@@ -150,7 +150,7 @@ impl Slices {
 
     /// What changed since this was last asked, or since the slices were last read or written here. A file that a person
     /// edited without touching its version gets a new one, so that a write which rests on the old one is refused.
-    pub fn changes(&self) -> Result<Vec<SliceSeen>, StateError> {
+    pub(super) fn changes(&self) -> Result<Vec<SliceSeen>, StateError> {
         let mut changes = Vec::new();
         let ids = self.ids()?;
         let gone: Vec<SliceId> = {

@@ -14,17 +14,17 @@ const ADVICE: &str =
     "restore it from a backup, or move it away: the next leader then waits only for Streamers that records name";
 
 /// Every status there is.
-pub struct Statuses {
+pub(super) struct Statuses {
     path: PathBuf,
     /// By `NAMESPACE/NAME` of a Streamer.
     first_ready: BTreeMap<String, Time>,
-    pub streams: BTreeMap<ObjectRef, StreamStatus>,
-    pub streamers: BTreeMap<ObjectRef, StreamerStatus>,
+    pub(super) streams: BTreeMap<ObjectRef, StreamStatus>,
+    pub(super) streamers: BTreeMap<ObjectRef, StreamerStatus>,
 }
 
 impl Statuses {
     /// Reads what survived.
-    pub fn load(state: &Path) -> Result<Self, StateError> {
+    pub(super) fn load(state: &Path) -> Result<Self, StateError> {
         let path = state.join("first-ready.json");
         let first_ready = file::read_json(&path, ADVICE)?.unwrap_or_default();
         let mut statuses = Self { path, first_ready, streams: BTreeMap::new(), streamers: BTreeMap::new() };
@@ -33,7 +33,7 @@ impl Statuses {
     }
 
     /// Takes what another operator wrote meanwhile.
-    pub fn reload(&mut self) -> Result<(), StateError> {
+    pub(super) fn reload(&mut self) -> Result<(), StateError> {
         self.first_ready = file::read_json(&self.path, ADVICE)?.unwrap_or_default();
         self.restore();
         Ok(())
@@ -49,7 +49,7 @@ impl Statuses {
     }
 
     /// Takes a status; `true` where it differs from what was there. `firstReady` stays once it is known.
-    pub fn write(&mut self, object: &ObjectRef, status: &Status) -> Result<bool, StateError> {
+    pub(super) fn write(&mut self, object: &ObjectRef, status: &Status) -> Result<bool, StateError> {
         match status {
             Status::Stream(status) => Ok(self.streams.insert(object.clone(), status.clone()).as_ref() != Some(status)),
             Status::Streamer(status) => {
@@ -70,7 +70,7 @@ impl Statuses {
     }
 
     /// Forgets the statuses of Streams, and of Streamers, that are not there any more.
-    pub fn retain(
+    pub(super) fn retain(
         &mut self,
         stream: impl Fn(&ObjectRef) -> bool,
         streamer: impl Fn(&ObjectRef) -> bool,

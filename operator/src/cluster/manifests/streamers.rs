@@ -21,7 +21,7 @@ const ADVICE: &str =
     "restore it from a backup, or move it away: the Streamer registers again when its sidecar connects";
 
 /// The registered Streamers of a state directory.
-pub struct Registered {
+pub(super) struct Registered {
     directory: PathBuf,
     outline: Option<Outline>,
     streamers: BTreeMap<ObjectRef, Arc<Streamer>>,
@@ -29,7 +29,7 @@ pub struct Registered {
 
 impl Registered {
     /// Reads them; refuses them if any is unreadable.
-    pub fn open(state: &Path) -> Result<Self, StateError> {
+    pub(super) fn open(state: &Path) -> Result<Self, StateError> {
         let directory = state.join("streamers");
         file::make_directory(&directory).map_err(|error| {
             file::unusable(
@@ -44,12 +44,12 @@ impl Registered {
     }
 
     /// Those there are.
-    pub fn streamers(&self) -> &BTreeMap<ObjectRef, Arc<Streamer>> {
+    pub(super) fn streamers(&self) -> &BTreeMap<ObjectRef, Arc<Streamer>> {
         &self.streamers
     }
 
     /// Reads them again if their files changed; `true` where they did. After an error those that were there stay.
-    pub fn refresh(&mut self) -> Result<bool, StateError> {
+    pub(super) fn refresh(&mut self) -> Result<bool, StateError> {
         let outline = scan::outline(&self.directory).ok();
         if outline.is_some() && outline == self.outline {
             return Ok(false);
@@ -74,7 +74,7 @@ impl Registered {
     }
 
     /// Adds a Streamer; one that is there stays as it is.
-    pub fn add(&mut self, streamer: &StreamerId, about: &About, now: Now) -> Result<(), StateError> {
+    pub(super) fn add(&mut self, streamer: &StreamerId, about: &About, now: Now) -> Result<(), StateError> {
         let object = ObjectRef { namespace: streamer.namespace.clone(), name: streamer.name.clone() };
         if self.streamers.contains_key(&object) {
             return Ok(());

@@ -13,38 +13,38 @@ use super::file::{self, StateError};
 use crate::cluster::{Identity, TokenError};
 
 /// The tokens of a file, as their hashes; read again when the file changes.
-pub struct Tokens {
+pub(super) struct Tokens {
     path: PathBuf,
     stamp: Option<(u64, u64, Option<SystemTime>)>,
-    tokens: Vec<([u8; 32], StreamerId)>,
+    by_hash: Vec<([u8; 32], StreamerId)>,
 }
 
 impl Tokens {
     /// Reads the file; a line that cannot be read refuses it as a whole.
-    pub fn open(path: &Path) -> Result<Self, StateError> {
-        let mut tokens = Self { path: path.to_owned(), stamp: None, tokens: Vec::new() };
+    pub(super) fn open(path: &Path) -> Result<Self, StateError> {
+        let mut tokens = Self { path: path.to_owned(), stamp: None, by_hash: Vec::new() };
         tokens.stamp = tokens.stamp();
-        tokens.tokens = tokens.read()?;
+        tokens.by_hash = tokens.read()?;
         Ok(tokens)
     }
 
     /// Whose token this is. A file that became unreadable leaves the tokens that were.
-    pub fn identify(&mut self, token: &str) -> Result<Identity, TokenError> {
+    pub(super) fn identify(&mut self, token: &str) -> Result<Identity, TokenError> {
         let stamp = self.stamp();
         if stamp != self.stamp {
             self.stamp = stamp;
             match self.read() {
-                Ok(tokens) => self.tokens = tokens,
+                Ok(tokens) => self.by_hash = tokens,
                 Err(error) => tracing::error!("{error}; the tokens read before stay"),
             }
         }
         let hash: [u8; 32] = Sha256::digest(token).into();
         let mut found = u64::MAX;
         // All of them, whatever is found: how long it takes tells nothing.
-        for (index, (known, _)) in (0..).zip(&self.tokens) {
+        for (index, (known, _)) in (0..).zip(&self.by_hash) {
             found.conditional_assign(&index, known.ct_eq(&hash));
         }
-        let streamer = usize::try_from(found).ok().and_then(|index| self.tokens.get(index));
+        let streamer = usize::try_from(found).ok().and_then(|index| self.by_hash.get(index));
         let refused = || TokenError::Refused("the token is none of the token file's".to_owned());
         let (_, streamer) = streamer.ok_or_else(refused)?;
         Ok(Identity { streamer: streamer.clone(), instance: None, expires: None })
