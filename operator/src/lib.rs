@@ -13,3 +13,4 @@ pub mod reconcile;
 pub mod report;
 pub mod reporter;
 pub mod run;
+pub mod unregistered;

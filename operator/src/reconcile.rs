@@ -15,12 +15,13 @@ use weir_placement::plan::{Plan, Planned, plan};
 use weir_placement::world::World;
 
 use crate::clock;
-use crate::cluster::{Cluster, LeaseEvent, ObjectRef, Observed};
+use crate::cluster::{Cluster, LeaseEvent, Observed};
 use crate::feed::{FeedEvent, Outgoing};
 use crate::metrics::Metrics;
 use crate::observe::{self, Documents};
 use crate::report;
 use crate::reporter::Reporter;
+use crate::unregistered::Unregistered;
 
 /// Changes that come within this time are planned together.
 const DEBOUNCE: u64 = 50;
@@ -57,6 +58,7 @@ pub struct Reconciler<C> {
     /// When the next plan is due, monotonic ms.
     plan_at: Option<u64>,
     connections: BTreeMap<Conn, Outgoing>,
+    unregistered: Unregistered,
     /// Changes whose writes are under way, with the record before: they become Events once they are written.
     planned: Vec<(Planned, Option<Record>)>,
     reporter: Reporter<C>,
@@ -90,6 +92,7 @@ impl<C: Cluster> Reconciler<C> {
             liveness: 0,
             plan_at: None,
             connections: BTreeMap::new(),
+            unregistered: Unregistered::default(),
             planned: Vec::new(),
             answers,
             term,
@@ -188,11 +191,7 @@ impl<C: Cluster> Reconciler<C> {
         match event {
             FeedEvent::Connected { conn, streamer, verified, hello, outgoing } => {
                 self.connections.insert(conn, outgoing);
-                let object = ObjectRef { namespace: streamer.namespace.clone(), name: streamer.name.clone() };
-                let unknown = self.observed.streamers.as_ref().is_some_and(|known| !known.contains_key(&object));
-                if unknown && self.leader.role() == Role::Leading {
-                    self.register(streamer.clone(), hello.about.clone());
-                }
+                self.unregistered.connected(conn, &streamer, &hello.about);
                 self.step(Input::Connected { conn, streamer, verified, hello });
                 self.plan_soon();
             }
@@ -206,20 +205,30 @@ impl<C: Cluster> Reconciler<C> {
             }
             FeedEvent::Disconnected { conn } => {
                 self.connections.remove(&conn);
+                self.unregistered.disconnected(conn);
                 self.step(Input::Disconnected { conn });
                 self.plan_soon();
             }
         }
     }
 
-    fn register(&self, streamer: weir_feed::record::StreamerId, about: weir_feed::frames::About) {
-        let cluster = Arc::clone(&self.cluster);
-        tokio::spawn(async move {
-            match cluster.register(&streamer, &about).await {
-                Ok(()) => tracing::info!(%streamer, "Streamer registered"),
-                Err(trouble) => tracing::warn!(%streamer, %trouble, "the Streamer cannot be registered"),
-            }
-        });
+    /// Makes the Streamers that nobody declared.
+    fn register(&mut self) {
+        if self.leader.role() != Role::Leading {
+            return;
+        }
+        // Longer than one request may take: no two for one Streamer.
+        for (streamer, about) in self.unregistered.due(&self.observed, clock::now().mono, self.periods.lease) {
+            let cluster = Arc::clone(&self.cluster);
+            tokio::spawn(async move {
+                match cluster.register(&streamer, &about).await {
+                    Ok(()) => tracing::info!(%streamer, "Streamer registered"),
+                    Err(trouble) => {
+                        tracing::warn!(%streamer, %trouble, "the Streamer cannot be registered; tried again")
+                    }
+                }
+            });
+        }
     }
 
     /// **observe**: what users declare has changed, or only what we report of it.
@@ -245,6 +254,7 @@ impl<C: Cluster> Reconciler<C> {
 
     fn tick(&mut self) {
         self.step(Input::Tick);
+        self.register();
         let liveness = self.leader.liveness(clock::now());
         if liveness != self.liveness {
             self.liveness = liveness;
