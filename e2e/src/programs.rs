@@ -54,7 +54,8 @@ impl Programs {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
         // The whole workspace, as the test command has it: other features would build every dependency a second time.
         let mut command = Command::new(&cargo);
-        command.args(["build", "--workspace", "--bins", "--quiet", "--color", "never"]);
+        command.args(["build", "--workspace", "--quiet", "--color", "never"]);
+        command.args(NAMES.iter().flat_map(|name| ["--bin", name]));
         command.arg("--manifest-path").arg(manifest).args(&output.args);
         let built = command.output().await;
         let built = built.with_context(|| format!("cannot start {}: is the Rust toolchain gone?", cargo.display()))?;

@@ -300,23 +300,25 @@ impl Drop for Site {
             return;
         }
         // The test's own run time is no place to wait in; another thread has one of its own.
-        let site = &*self;
-        let told = std::thread::scope(|threads| threads.spawn(|| site.diagnose()).join());
+        let told = std::thread::scope(|threads| threads.spawn(|| self.diagnose()).join());
         eprintln!("{}", told.unwrap_or_else(|_| "the site cannot be described".to_owned()));
     }
 }
 
 impl Site {
-    fn diagnose(&self) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(async {
-                let limit = Duration::from_secs(10);
-                let told = tokio::time::timeout(limit, diagnosis::of(self)).await;
-                told.unwrap_or_else(|_| format!("the site's objects were not told within {limit:?}"))
-            }),
-            Err(error) => format!("no run time: {error}"),
-        }
+    fn diagnose(&mut self) -> String {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return format!("no run time: {error}"),
+        };
+        runtime.block_on(async {
+            if let Err(error) = self.world.renew() {
+                return format!("{error:#}");
+            }
+            let limit = Duration::from_secs(20);
+            let told = tokio::time::timeout(limit, diagnosis::of(self)).await;
+            told.unwrap_or_else(|_| format!("the site's objects were not told within {limit:?}"))
+        })
     }
 }
 

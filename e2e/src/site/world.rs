@@ -44,6 +44,15 @@ impl World {
         Api::namespaced_with(client.clone(), namespace, &kind.resource())
     }
 
+    /// Makes new connections, in the run time of the caller: those there are belong to another one.
+    pub(super) fn renew(&mut self) -> Result<()> {
+        match self {
+            Self::Kubernetes { cluster, client } => *client = cluster.client()?,
+            Self::Manifests { http, .. } => *http = super::http_client()?,
+        }
+        Ok(())
+    }
+
     /// As `kubectl apply --server-side`, or as a file of the object's own.
     pub async fn apply(&self, namespace: &str, object: &Value) -> Result<()> {
         let kind = Kind::of(object)?;

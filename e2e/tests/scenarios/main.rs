@@ -1,5 +1,12 @@
 //! Weir as its users meet it: a real API server, real processes, and a source registry that sees who captures what. One file for each
 //! scenario, named after it. They are one program, so that they share a control plane and run side by side, each in a namespace of its own.
 
+mod api_server_down;
+mod conflict;
+mod drain;
+mod killed_streamer_comes_back;
+mod leader_killed;
+mod sidecar_restarted_alone;
+mod stream_edited_disabled_deleted;
 mod streamer_and_sidecar_killed;
 mod two_hundred_streams;

@@ -1,0 +1,52 @@
+//! The API server is down for a while that is long against every period (as a minute is against the real ones): nothing stops. A streamer
+//! that is killed meanwhile fails over when it is back, and what is applied then is captured.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use weir_e2e::site::{PERIODS, Place, Plan, Site, until};
+
+/// As long against the shrunk periods as a minute is against the real ones: four leases.
+const OUTAGE: Duration = Duration::from_millis(PERIODS.lease * 4);
+
+#[tokio::test]
+async fn api_server_down() -> Result<()> {
+    let site = Site::start("api_server_down", Plan { place: Place::Own, operators: 2, ..Plan::default() }).await?;
+    let names = site.apply_streams(30).await?;
+    let captured = site.await_captured_once(&names).await?;
+
+    site.cluster()?.kill_api_server().await?;
+    let down = site.registry.now();
+    until("no operator leads without an API server", async || {
+        for operator in &site.operators {
+            ensure!(operator.metric("weir_leader").await? == 0.0, "{} leads", operator.process.name());
+        }
+        Ok(())
+    })
+    .await?;
+    // The time is what this scenario is about: it is not waited for anything.
+    tokio::time::sleep(OUTAGE.saturating_sub(site.registry.now().saturating_sub(down))).await;
+    site.ensure_undisturbed(&names, captured)?;
+
+    let lost = site.read_by("s3");
+    ensure!(lost.len() == 10, "s3 has {} streams", lost.len());
+    let killed = site.registry.now();
+    site.streamer("s3")?.kill9().await?;
+    for operator in &site.operators {
+        ensure!(operator.process.is_running(), "{} has ended", operator.process.name());
+    }
+
+    site.cluster()?.start_api_server().await?;
+    let up = site.registry.now();
+    site.tell(&format!("the API server was down for {:.1?}", up.saturating_sub(down)));
+    site.await_leader().await?;
+    site.await_captured_once(&names).await?;
+    let dark = site.dark_since(&lost, killed);
+    site.tell(&format!("killed during the outage: dark for {:.1?} to {:.1?}", dark[0], dark[dark.len() - 1]));
+
+    let mut all = names.clone();
+    all.extend(site.apply_named((1..=6).map(|number| format!("new-{number}"))).await?);
+    site.await_captured_once(&all).await?;
+    site.ensure_undisturbed(names.difference(&lost), captured)?;
+    site.finish().await
+}
