@@ -108,8 +108,13 @@ impl Manifests {
     /// understood, and a first start without the directory of manifests: a sentence each.
     pub fn open(options: Options) -> Result<Self, StateError> {
         let state = &options.state;
-        file::make_directory(state)
-            .map_err(|error| file::unusable(state, &format!("cannot be made ({error})"), "name a directory that the operator's user can write"))?;
+        file::make_directory(state).map_err(|error| {
+            file::unusable(
+                state,
+                &format!("cannot be made ({error})"),
+                "name a directory that the operator's user can write",
+            )
+        })?;
         let lock = Arc::new(Lock::new(state, &options.identity, options.feed_advertise.as_deref()));
         let slices = Slices::open(state, Arc::clone(&lock))?;
         keys::load(state)?;
@@ -168,7 +173,8 @@ impl Inner {
         let mut statuses = lock(&self.statuses);
         let mut observed = picture.observed(&statuses);
         if let (Some(streams), Some(streamers)) = (&observed.streams, &observed.streamers) {
-            let retain = || statuses.retain(|stream| streams.contains_key(stream), |streamer| streamers.contains_key(streamer));
+            let retain =
+                || statuses.retain(|stream| streams.contains_key(stream), |streamer| streamers.contains_key(streamer));
             let retained = self.lock.while_held(retain).unwrap_or(Ok(()));
             observed.problems.extend(retained.err().map(|error| error.0));
         }
@@ -190,10 +196,18 @@ impl Inner {
         if !picture.admission.news {
             return;
         }
-        match self.lock.while_held(|| picture.admission.known.store(&self.options.state)) {
-            None => {}
-            Some(Ok(())) => picture.admission.news = false,
-            Some(Err(error)) => tracing::error!("{} cannot be written ({error}): make room, or let the operator's user write it", self.options.state.display()),
+        let store = || picture.admission.known.store(&self.options.state);
+        let Some(stored) = self.lock.while_held(store) else { return };
+        picture.admission.news = stored.is_err();
+        let unwritten = stored.err().map(|error| {
+            let path = self.options.state.join("objects.json");
+            let advice = "make room, or let the operator's user write it; until then a restart forgets what changed";
+            file::unusable(&path, &format!("cannot be written ({error})"), advice).0
+        });
+        if picture.unwritten != unwritten {
+            picture.unwritten = unwritten;
+            picture.tell();
+            self.publish(picture);
         }
     }
 
@@ -210,13 +224,18 @@ impl Inner {
 
     fn register(&self, streamer: &StreamerId, about: &About) -> Result<(), StateError> {
         let object = ObjectRef { namespace: streamer.namespace.clone(), name: streamer.name.clone() };
-        let declared = self.snapshot.borrow().streamers.as_ref().is_some_and(|streamers| streamers.contains_key(&object));
+        let declared =
+            self.snapshot.borrow().streamers.as_ref().is_some_and(|streamers| streamers.contains_key(&object));
         if declared {
             return Ok(());
         }
         let mut picture = self.picture();
         let add = || picture.registered.add(streamer, about, crate::clock::now());
-        let not_ours = || Err(StateError(format!("the lock of the state directory is not ours: Streamer {streamer} is not registered")));
+        let not_ours = || {
+            Err(StateError(format!(
+                "the lock of the state directory is not ours: Streamer {streamer} is not registered"
+            )))
+        };
         self.lock.while_held(add).unwrap_or_else(not_ours)?;
         self.publish(&mut picture);
         Ok(())
@@ -224,19 +243,24 @@ impl Inner {
 
     fn write_status(&self, object: &ObjectRef, status: &Status) -> Result<bool, StateError> {
         let mut statuses = lock(&self.statuses);
-        let not_ours = || Err(StateError("the lock of the state directory is not ours: no status is written".to_owned()));
+        let not_ours =
+            || Err(StateError("the lock of the state directory is not ours: no status is written".to_owned()));
         self.lock.while_held(|| statuses.write(object, status)).unwrap_or_else(not_ours)
     }
 
     /// Every object of a kind. Only a leader knows statuses.
     fn list(&self, resource: Resource) -> Result<Vec<Value>, StateError> {
         if !self.lock.is_ours() {
-            return Err(StateError("this operator stands by: ask the one that has the lock of the state directory".to_owned()));
+            return Err(StateError(
+                "this operator stands by: ask the one that has the lock of the state directory".to_owned(),
+            ));
         }
         match resource {
             Resource::Streams => Ok(self.picture().objects(Kind::Stream, &lock(&self.statuses))),
             Resource::Streamers => Ok(self.picture().objects(Kind::Streamer, &lock(&self.statuses))),
-            Resource::Placements => self.slices.objects().map(|placements| placements.iter().map(|placement| json!(placement)).collect()),
+            Resource::Placements => {
+                self.slices.objects().map(|placements| placements.iter().map(|placement| json!(placement)).collect())
+            }
             Resource::Events => Ok(lock(&self.events).iter().cloned().collect()),
         }
     }
@@ -259,7 +283,10 @@ impl From<StateError> for Trouble {
 impl Cluster for Manifests {
     fn observe(&self) -> watch::Receiver<Arc<Observed>> {
         tokio::spawn(follow::follow(Arc::downgrade(&self.inner)));
-        self.inner.snapshot.subscribe()
+        let mut snapshot = self.inner.snapshot.subscribe();
+        // The first one was there before anybody asked, and is news all the same.
+        snapshot.mark_changed();
+        snapshot
     }
 
     fn watch_slices(&self) -> mpsc::Receiver<SliceSeen> {
@@ -293,7 +320,14 @@ impl Cluster for Manifests {
         self.write(move |slices| slices.take(&id, version, old_term, term)).await
     }
 
-    async fn write_slice(&self, id: &SliceId, version: u64, term: u64, records: &[Record], removal_until: Option<u64>) -> Outcome {
+    async fn write_slice(
+        &self,
+        id: &SliceId,
+        version: u64,
+        term: u64,
+        records: &[Record],
+        removal_until: Option<u64>,
+    ) -> Outcome {
         let (id, records) = (id.clone(), records.to_vec());
         self.write(move |slices| slices.write(&id, version, term, records, removal_until)).await
     }
@@ -306,7 +340,9 @@ impl Cluster for Manifests {
         let token = token.to_owned();
         let identified = self.blocking(move |inner| match &inner.tokens {
             Some(tokens) => lock(tokens).identify(&token),
-            None => Err(TokenError::Refused("no token is known here: the operator was started without --token-file".to_owned())),
+            None => Err(TokenError::Refused(
+                "no token is known here: the operator was started without --token-file".to_owned(),
+            )),
         });
         identified.await.map_err(|Trouble(why)| TokenError::Unavailable(why))?
     }

@@ -37,6 +37,8 @@ pub(super) struct Picture {
     /// What is wrong with the directory as a whole, and with the registered Streamers.
     unknown: Option<String>,
     damaged: Option<String>,
+    /// Why what is remembered could not be written down.
+    pub(super) unwritten: Option<String>,
     /// Whether something is new that was not published yet.
     pending: bool,
     /// What was logged, so that it is logged once.
@@ -55,6 +57,7 @@ impl Picture {
             others_known: false,
             unknown: None,
             damaged: None,
+            unwritten: None,
             pending: false,
             told: BTreeSet::new(),
         })
@@ -105,7 +108,7 @@ impl Picture {
 
     /// What is wrong, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
-        let whole = self.unknown.iter().chain(&self.damaged);
+        let whole = self.unknown.iter().chain(&self.damaged).chain(&self.unwritten);
         whole.chain(&self.declared.problems).cloned().collect()
     }
 
@@ -176,7 +179,7 @@ impl Picture {
     }
 
     /// Logs what was not logged before, and that it is over.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         let problems: BTreeSet<String> = self.problems().into_iter().collect();
         for problem in problems.difference(&self.told) {
             tracing::warn!("{problem}");

@@ -145,7 +145,8 @@ async fn changes_of_files_are_noticed_without_waiting_for_the_next_look() {
     let count = |count: usize| {
         move |observed: &Arc<Observed>| observed.streams.as_ref().is_some_and(|streams| streams.len() == count)
     };
-    observed.wait_for(count(1)).await.unwrap();
+    observed.changed().await.unwrap();
+    assert!(count(1)(&observed.borrow_and_update()), "what was read at the start is news");
     fs::create_dir(options.manifests.join("sub")).unwrap();
     fs::write(options.manifests.join("sub/b.yaml"), STREAM.replace("name: one", "name: two")).unwrap();
     observed.wait_for(count(2)).await.unwrap();
@@ -220,6 +221,23 @@ async fn a_declared_streamer_wins_over_a_registered_one() {
     observed.wait_for(|observed| hostname(observed) == "declared").await.unwrap();
     fs::remove_file(options.manifests.join("s.yaml")).unwrap();
     observed.wait_for(|observed| hostname(observed) == "registered").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_said_until_it_can() {
+    let (_dir, options) = site();
+    let one = leader(&options).await;
+    let mut observed = one.cluster.observe();
+    // A directory in the way of the temporary file: also root cannot write there.
+    let obstacle = options.state.join(".objects.json.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(options.manifests.join("b.yaml"), STREAM.replace("name: one", "name: two")).unwrap();
+    let complains = |observed: &Arc<Observed>| observed.problems.iter().any(|problem| problem.contains("objects.json"));
+    let said = Arc::clone(&*observed.wait_for(complains).await.unwrap());
+    assert_eq!(said.streams.as_ref().unwrap().len(), 2, "what is declared counts all the same");
+    fs::remove_dir(&obstacle).unwrap();
+    observed.wait_for(|observed| !complains(observed)).await.unwrap();
+    assert!(fs::read_to_string(options.state.join("objects.json")).unwrap().contains("Stream/media/two"));
 }
 
 #[tokio::test]
