@@ -31,6 +31,9 @@ pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 /// How long anything is waited for beyond what it should take. Only what is broken takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For whoever watches; nothing rests on it.
+const TIME_TO_LOOK: Duration = Duration::from_secs(3);
+
 /// A running demo.
 pub struct Demo {
     screen: Arc<Screen>,
@@ -53,7 +56,7 @@ impl Demo {
     pub async fn start(screen: Arc<Screen>) -> Result<Self> {
         let manifests = Path::new(EXAMPLES).canonicalize().with_context(|| format!("there is no {EXAMPLES}"))?;
         let declared = Declared::read(&manifests)?;
-        screen.draw(&["Building operator, sidecar and streamer (minutes the first time) …".to_owned()]);
+        screen.progress("Building operator, sidecar and streamer (minutes the first time) …");
         let programs = Programs::get().await?;
         let started = Instant::now();
         let installation = Installation::start(programs, &manifests, declared.streamers.iter().cloned())?;
@@ -77,10 +80,13 @@ impl Demo {
         let lit = self.installation.registry.await_each_once(&expected, PATIENCE).await?;
         self.tell(&format!("every stream is captured, once: {}", self.shares()));
         self.await_ready().await?;
+        tokio::time::sleep(TIME_TO_LOOK).await;
 
         let failover = self.fail_over(&expected).await?;
+        tokio::time::sleep(TIME_TO_LOOK).await;
         let back = self.bring_back(&failover.streamer, &expected).await?;
         self.await_ready().await?;
+        tokio::time::sleep(TIME_TO_LOOK).await;
         let after = outcome::of_return(&self.installation.registry, &failover.streamer, back);
         self.screen.say(&format!(
             "\n{BOLD}{} is back{PLAIN}, with its old database and its old configuration",
@@ -104,10 +110,10 @@ impl Demo {
             replicas: others.map(|(_, server)| server.replica.clone()).collect(),
         });
         let registry = &self.installation.registry;
+        self.tell(&format!("{RED}kill -9{PLAIN}: {streamer}, which captures {}, and its sidecar", names(&streams)));
         let (wall, killed) = (SystemTime::now(), registry.now());
         self.live.killed(Some(&streamer));
         self.installation.server(&streamer)?.kill9().await?;
-        self.tell(&format!("{RED}kill -9{PLAIN}: {streamer} and its sidecar; {} stand dark", names(&streams)));
         let captured = registry.await_each_once(expected, after + PATIENCE).await;
         let seen = witness.end();
         captured?;
@@ -237,6 +243,7 @@ impl Demo {
     }
 
     fn tell(&self, line: &str) {
+        self.live.catch_up();
         self.screen.say(&format!("{:>6.1} s  {line}", self.started.elapsed().as_secs_f64()));
     }
 }

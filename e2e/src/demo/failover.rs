@@ -67,7 +67,7 @@ impl Facts {
             step(
                 "planned",
                 &self.planned,
-                format!("failover.after: {after} s of silence are over"),
+                format!("failover.after: {after} s since its last sign of life"),
                 "(the operator's log)",
             ),
             step(

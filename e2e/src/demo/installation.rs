@@ -69,6 +69,8 @@ impl Installation {
         operator.flag("state", folder.path().join("state"));
         operator.args.push("--feed-insecure".into());
         operator.flag("log-format", "json");
+        // Every planned change, one line each.
+        operator.env.push(("RUST_LOG".to_owned(), "info,weir_operator::reconcile=debug".into()));
         operator.start()?;
         let mut servers = BTreeMap::new();
         for name in names {

@@ -45,6 +45,8 @@ struct Shared {
     wishes: BTreeMap<String, Wish>,
     streamers: BTreeSet<String>,
     told: Mutex<Told>,
+    /// What was told last of who reads what.
+    shown: Mutex<Shares>,
 }
 
 /// What is known otherwise than from the sources.
@@ -67,6 +69,7 @@ impl Live {
             wishes: declared.streams.iter().map(|(name, (wish, _))| (name.clone(), *wish)).collect(),
             streamers: declared.streamers.clone(),
             told: Mutex::default(),
+            shown: Mutex::default(),
         });
         let (asking, objects) = (Arc::clone(&shared), installation.objects.clone());
         let ask = tokio::spawn(async move {
@@ -80,9 +83,8 @@ impl Live {
         });
         let showing = Arc::clone(&shared);
         let show = tokio::spawn(async move {
-            let mut before = Shares::new();
             loop {
-                showing.show(&mut before);
+                showing.show();
                 tokio::time::sleep(PICTURE).await;
             }
         });
@@ -91,7 +93,12 @@ impl Live {
 
     /// Says which streamer was killed and is not there.
     pub fn killed(&self, streamer: Option<&str>) {
-        self.shared.told().killed = streamer.map(str::to_owned);
+        lock(&self.shared.told).killed = streamer.map(str::to_owned);
+    }
+
+    /// Shows what has happened up to now, before something else is said.
+    pub fn catch_up(&self) {
+        self.shared.show();
     }
 
     /// Shows the last picture, which stays.
@@ -109,10 +116,6 @@ impl Drop for Live {
 }
 
 impl Shared {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes in what the operator says.
     fn take(&self, streams: &[Value], streamers: &[Value]) {
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -124,22 +127,23 @@ impl Shared {
             let summary = text(&streamer["status"]["summary"]).unwrap_or_else(|| "unknown".to_owned());
             Some((text(&streamer["metadata"]["name"])?, summary))
         });
-        let mut told = self.told();
+        let mut told = lock(&self.told);
         told.placed = Some(placed.collect());
         told.summaries = summaries.collect();
     }
 
-    fn show(&self, before: &mut Shares) {
+    fn show(&self) {
         if self.screen.is_terminal() {
             self.screen.draw(&table(&self.view()));
             return;
         }
+        let mut shown = lock(&self.shown);
         let now = shares(&self.registry);
         let at = self.started.elapsed().as_secs_f64();
-        for line in changes(before, &now) {
+        for line in changes(&shown, &now) {
             self.screen.say(&format!("{at:>6.1} s  {DIM}{line}{PLAIN}"));
         }
-        *before = now;
+        *shown = now;
     }
 
     fn view(&self) -> View {
@@ -148,7 +152,7 @@ impl Shared {
         for read in self.registry.timeline() {
             dark.insert(read.stream, at.saturating_sub(read.to.unwrap_or(at)));
         }
-        let told = self.told();
+        let told = lock(&self.told);
         let declared = told.placed.clone();
         let names: BTreeSet<&String> = match &declared {
             Some(declared) => declared.keys().chain(now.keys()).collect(),
@@ -174,6 +178,10 @@ impl Shared {
             streams: names.into_iter().map(|name| (name.clone(), row(name))).collect(),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who stopped and who started reading what, a line each.

@@ -58,6 +58,11 @@ impl Screen {
         put(&text);
     }
 
+    /// Says what takes a while.
+    pub fn progress(&self, line: &str) {
+        if self.terminal { self.draw(&[line.to_owned()]) } else { self.say(line) }
+    }
+
     /// Lets the picture stand; what is said from now on comes below it.
     pub fn leave(&self) {
         *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = 0;

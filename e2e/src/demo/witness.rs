@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-/// Between two looks, which is as exact as a replica's times are.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks, which is how exact the times are.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -26,12 +26,12 @@ pub struct Lookout {
     pub replicas: Vec<PathBuf>,
 }
 
-/// When each stream was first seen there, by media name.
+/// When each stream was first seen there, by media name. (By the look, not by the files' own times: those are of a coarser clock.)
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// A Placement names another streamer: the time at which its file was put in place.
+    /// A Placement names another streamer.
     pub persisted: BTreeMap<String, SystemTime>,
-    /// The replica of another streamer has it: the time of the look.
+    /// The replica of another streamer has it.
     pub replicated: BTreeMap<String, SystemTime>,
 }
 
@@ -74,11 +74,11 @@ fn look(lookout: &Lookout, stopped: &Receiver<()>) -> Seen {
 fn look_at_placements(lookout: &Lookout, known: &mut BTreeMap<PathBuf, Stamp>, seen: &mut Seen) {
     for path in files(&lookout.placements) {
         let Some((stamp, placement)) = read(&path, known.get(&path).copied()) else { continue };
-        let (_, at) = stamp;
+        let now = SystemTime::now();
         for record in placement["spec"]["records"].as_array().into_iter().flatten() {
             let (Some(name), Some(streamer)) = (record["name"].as_str(), record["streamer"].as_str()) else { continue };
             if streamer != lookout.leave && lookout.streams.contains(name) {
-                seen.persisted.entry(name.to_owned()).or_insert(at);
+                seen.persisted.entry(name.to_owned()).or_insert(now);
             }
         }
         known.insert(path, stamp);
@@ -92,7 +92,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
 }
 
-/// A file's inode and when that was changed. Renaming changes it: that is when the new content took the place of the old.
+/// What tells a file from the one that replaced it: its inode, and when that was changed.
 type Stamp = (u64, SystemTime);
 
 /// The file's stamp and content, unless the stamp is `known`.
