@@ -3,6 +3,7 @@
 pub mod child;
 pub mod control_plane;
 pub mod demo;
+pub mod measure;
 pub mod programs;
 pub mod registry;
 pub mod scratch_folder;

@@ -73,18 +73,23 @@ impl Site {
     /// Starts everything, and returns when an operator leads and every streamer is Ready.
     pub async fn start(name: &str, plan: Plan) -> Result<Self> {
         let mut site = Self::prepare(name, &plan).await?;
-        for operator in &mut site.operators {
+        site.start_processes().await?;
+        Ok(site)
+    }
+
+    /// Starts every process of a site that was only prepared, and returns when it is as after [`Site::start`].
+    pub async fn start_processes(&mut self) -> Result<()> {
+        for operator in &mut self.operators {
             operator.process.start()?;
         }
-        for streamer in &mut site.streamers {
+        for streamer in &mut self.streamers {
             streamer.start()?;
         }
-        for operator in &site.operators {
+        for operator in &self.operators {
             operator.await_ready().await?;
         }
-        site.await_leader().await?;
-        site.await_streamers_ready().await?;
-        Ok(site)
+        self.await_leader().await?;
+        self.await_streamers_ready().await
     }
 
     /// Makes everything, and starts no process.

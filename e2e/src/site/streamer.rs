@@ -24,6 +24,8 @@ pub struct Streamer {
     pub http: SocketAddr,
     /// Where the streamer's own API is.
     pub api: SocketAddr,
+    /// The sidecar's database.
+    pub replica: PathBuf,
     client: reqwest::Client,
 }
 
@@ -57,7 +59,9 @@ impl Streamer {
         sidecar.flag("feed", entry.feeds.join(","));
         sidecar.flag("namespace", &entry.namespace);
         sidecar.flag("streamer", name);
-        sidecar.flag("data", folder.join(format!("{name}-data")));
+        let data = folder.join(format!("{name}-data"));
+        std::fs::create_dir_all(&data)?;
+        sidecar.flag("data", &data);
         sidecar.flag("listen", answers.to_string());
         sidecar.flag("http-listen", http.to_string());
         sidecar.flag("streamer-api", format!("http://{api}"));
@@ -69,7 +73,6 @@ impl Streamer {
         if let Some(instance) = &entry.instance {
             sidecar.flag("instance", instance);
         }
-        std::fs::create_dir_all(folder.join(format!("{name}-data")))?;
         let mut sim = Process::new(&format!("{name}-streamer"), programs.streamer_sim(), folder);
         sim.flag("hostname", name);
         sim.flag("config-external", format!("http://{answers}"));
@@ -79,7 +82,9 @@ impl Streamer {
         sim.flag("poll-min-ms", periods::poll_min(periods).to_string());
         sim.flag("poll-max-ms", periods.poll.to_string());
         sim.args.extend(sim_args.iter().map(Into::into));
-        Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, client: super::http_client()? })
+        let replica = data.join("replica.sqlite3");
+        let client = super::http_client()?;
+        Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, replica, client })
     }
 
     /// Starts both, with what they kept on disk.

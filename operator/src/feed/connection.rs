@@ -91,7 +91,12 @@ impl<I: Identify> Connection<I> {
         let (outgoing, queue) = queue(self.shared.settings.queue);
         tracing::info!(conn, %streamer, instance = hello.instance, "a sidecar connected");
         // From here on its end must be told, even if this future is dropped half way.
-        let _gone = Farewell { conn, inputs: self.shared.inputs.clone(), _connected: self.shared.metrics.connection() };
+        let _gone = Farewell {
+            conn,
+            streamer: streamer.to_string(),
+            inputs: self.shared.inputs.clone(),
+            _connected: self.shared.metrics.connection(),
+        };
         let connected = FeedEvent::Connected { conn, streamer, verified, hello, outgoing };
         if self.shared.inputs.send(connected).await.is_err() {
             return Ending::Stopped;
@@ -225,12 +230,14 @@ impl<I: Identify> Connection<I> {
 /// Tells the end of a connection whose beginning was told.
 struct Farewell {
     conn: Conn,
+    streamer: String,
     inputs: mpsc::Sender<FeedEvent>,
     _connected: super::metrics::Connected,
 }
 
 impl Drop for Farewell {
     fn drop(&mut self) {
+        tracing::info!(conn = self.conn, streamer = self.streamer, "a sidecar's connection ended");
         let event = FeedEvent::Disconnected { conn: self.conn };
         let Err(mpsc::error::TrySendError::Full(event)) = self.inputs.try_send(event) else {
             return;
