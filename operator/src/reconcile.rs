@@ -68,6 +68,8 @@ pub struct Reconciler<C> {
     keys_known: bool,
     lease: Option<LeaseEvent>,
     metrics: Metrics,
+    /// As last told.
+    role: (Role, bool),
     exit: Option<String>,
 }
 
@@ -100,6 +102,7 @@ impl<C: Cluster> Reconciler<C> {
             keys_known: false,
             lease: None,
             metrics,
+            role: (Role::Standby, false),
             exit: None,
         };
         let mut ticks = tokio::time::interval(Duration::from_millis((periods.ping / 2).max(10)));
@@ -133,8 +136,25 @@ impl<C: Cluster> Reconciler<C> {
         for effect in self.leader.step(input, clock::now()) {
             self.perform(effect);
         }
+        self.tell_role();
         let newest = self.leader.term();
         self.term.send_if_modified(|term| std::mem::replace(term, newest) != newest);
+    }
+
+    /// A line of the log whenever this operator begins or ends to decide.
+    fn tell_role(&mut self) {
+        let role = (self.leader.role(), self.leader.is_settled());
+        if role == self.role {
+            return;
+        }
+        let term = self.leader.term();
+        match role {
+            (Role::Standby, _) => tracing::info!("standing by"),
+            (Role::Taking, _) => tracing::info!(term, "the Lease is ours: taking over every Placement"),
+            (Role::Leading, false) => tracing::info!(term, "leading: hearing the streamers out before anything moves"),
+            (Role::Leading, true) => tracing::info!(term, "leading: settled, planning"),
+        }
+        self.role = role;
     }
 
     fn plan_soon(&mut self) {
