@@ -1,10 +1,14 @@
 //! What a directory of manifests refuses and takes, the API server refuses and takes, in the same words.
 
+use std::path::Path;
+
 use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_crds::{crds_yaml, validate};
 use weir_e2e::control_plane::{ControlPlane, apply_crds, create_namespace};
+use weir_e2e::demo::EXAMPLES;
+use weir_e2e::demo::declared::objects;
 
 #[derive(Deserialize)]
 struct Case {
@@ -40,7 +44,9 @@ async fn send(client: &Client, method: &str, namespace: &str, object: &Value, ke
     let kind = object["kind"].as_str().unwrap().to_lowercase();
     let dry_run = if keep { "" } else { "&dryRun=All" };
     let name = if method == "PUT" { "/bunny" } else { "" };
-    let uri = format!("/apis/weir.dev/v1alpha1/namespaces/{namespace}/{kind}s{name}?fieldValidation=Strict{dry_run}");
+    let group = object["apiVersion"].as_str().unwrap();
+    let api = if group.contains('/') { "apis" } else { "api" };
+    let uri = format!("/{api}/{group}/namespaces/{namespace}/{kind}s{name}?fieldValidation=Strict{dry_run}");
     let request = axum::http::Request::builder().method(method).uri(uri);
     let request = request.header("content-type", "application/json");
     let request = request.body(serde_json::to_vec(object).unwrap());
@@ -103,6 +109,17 @@ async fn what_is_stored_is_what_a_directory_reads() {
             assert_eq!(stored.get(half), read.get(half), "{half} of {object}");
         }
     }
+}
+
+#[tokio::test]
+async fn every_example_is_taken() {
+    let (client, namespace) = cluster().await;
+    let examples = objects(Path::new(EXAMPLES)).unwrap();
+    for (place, object) in &examples {
+        let taken = send(&client, "POST", &namespace, object, false).await;
+        assert!(taken.is_ok(), "{place}: {taken:?}");
+    }
+    assert!(examples.iter().any(|(_, object)| object["kind"] == "Secret"));
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ fn wish(stream: &Stream) -> Wish {
 }
 
 /// Every object of the folder's YAML files, with its place for a person.
-fn objects(folder: &Path) -> Result<Vec<(String, Value)>> {
+pub fn objects(folder: &Path) -> Result<Vec<(String, Value)>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
