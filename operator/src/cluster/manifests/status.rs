@@ -107,8 +107,8 @@ mod tests {
         ObjectRef { namespace: "media".into(), name: name.into() }
     }
 
-    fn time(second: i64) -> Option<Time> {
-        Some(Time(jiff::Timestamp::from_second(second).unwrap()))
+    fn time(second: i64) -> Time {
+        Time(jiff::Timestamp::from_second(second).unwrap())
     }
 
     #[test]
@@ -118,14 +118,14 @@ mod tests {
         let status = |first_ready, streams| {
             Status::Streamer(StreamerStatus { first_ready, streams: Some(streams), ..StreamerStatus::default() })
         };
-        assert!(statuses.write(&object("s1"), &status(time(5), 1)).unwrap());
-        assert!(!statuses.write(&object("s1"), &status(time(9), 1)).unwrap());
+        assert!(statuses.write(&object("s1"), &status(Some(time(5)), 1)).unwrap());
+        assert!(!statuses.write(&object("s1"), &status(Some(time(9)), 1)).unwrap());
         assert!(!statuses.write(&object("s1"), &status(None, 1)).unwrap());
 
         let mut again = Statuses::load(dir.path()).unwrap();
         assert_eq!(
             again.streamers[&object("s1")],
-            StreamerStatus { first_ready: time(5), ..StreamerStatus::default() }
+            StreamerStatus { first_ready: Some(time(5)), ..StreamerStatus::default() }
         );
         again.retain(|_| true, |_| false).unwrap();
         assert!(Statuses::load(dir.path()).unwrap().streamers.is_empty());

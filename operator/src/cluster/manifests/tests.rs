@@ -7,7 +7,7 @@ use crate::cluster::Object;
 use weir_crds::{StreamStatus, StreamerStatus};
 
 /// Long enough that only a notice or a call can be the cause of anything.
-const NEVER: Duration = Duration::from_secs(3_600);
+const NEVER: Duration = Duration::from_hours(1);
 
 const STREAM: &str = "apiVersion: weir.dev/v1alpha1\nkind: Stream\nmetadata: {namespace: media, name: one}\nspec: {inputs: [{url: 'rtsp://u:p@h/1'}]}\n";
 
