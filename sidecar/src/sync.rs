@@ -29,8 +29,8 @@ const FIRST_PAUSE: u64 = 200;
 const LONGEST_PAUSE: u64 = 2_000;
 /// Milliseconds until a leader that refused this sidecar is asked again.
 const REFUSED_PAUSE: u64 = 10_000;
-/// Hints followed in a row before the addresses are gone through again.
-const MAX_HINTS: u8 = 3;
+/// Addresses asked in one round, hints included.
+const MAX_TARGETS: usize = 64;
 
 /// Where the feed is, and how to enter.
 #[derive(Debug, Clone)]
@@ -104,8 +104,10 @@ impl Feed {
                 targets.rotate_left(place + 1);
             }
             let mut wait = pause;
-            let mut hints = 0;
+            // Two standbys that name each other must not be asked in turns.
+            let mut asked = Vec::new();
             while let Some(target) = targets.pop_front() {
+                asked.push(target.clone());
                 let begun = std::time::Instant::now();
                 let ended = self.connect(&target).await;
                 if begun.elapsed() > Duration::from_millis(LONGEST_PAUSE) {
@@ -117,8 +119,9 @@ impl Feed {
                     Ended::Left(Why::Superseded | Why::Shutdown) => return,
                     Ended::Left(Why::NotLeader { leader }) => {
                         let hinted = leader.and_then(|hint| hinted(&target.url, &hint));
-                        if let Some(hinted) = hinted.filter(|_| hints < MAX_HINTS) {
-                            hints += 1;
+                        if let Some(hinted) =
+                            hinted.filter(|hinted| !asked.contains(hinted) && asked.len() <= MAX_TARGETS)
+                        {
                             targets.retain(|target| *target != hinted);
                             targets.push_front(hinted);
                         }
