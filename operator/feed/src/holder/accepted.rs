@@ -15,6 +15,9 @@ use crate::holder::watch::External;
 /// How many answers between two polls are remembered.
 const MAX_ANSWERS: usize = 64;
 
+/// For how many polls in a row it is waited until one document is at the place that is refused, while answers change.
+const MAX_DOUBTS: u8 = 3;
+
 /// An answer, as far as judging it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Given {
@@ -39,6 +42,9 @@ pub struct Answers {
     trial: BTreeMap<String, String>,
     /// How many suspects are tried at once.
     width: usize,
+    /// Polls in a row at which a place was refused that holds one document in one answer and another in the next; and
+    /// when the last of them was.
+    doubts: (u8, u64),
 }
 
 impl Answers {
@@ -67,6 +73,16 @@ impl Answers {
         for given in self.settled.iter_mut().chain(&mut self.fresh) {
             given.refused |= given.items.iter().any(|(name, _)| names.contains(name));
         }
+    }
+
+    /// Whether to wait for the next poll before anybody is blamed: a reading cannot tell which of two answers is
+    /// refused, and blaming the wrong one's document would stop a stream that runs.
+    fn in_doubt(&mut self) -> bool {
+        let (doubts, last) = self.doubts;
+        if last != self.fresh_since {
+            self.doubts = (doubts.saturating_add(1), self.fresh_since);
+        }
+        self.doubts.0 <= MAX_DOUBTS
     }
 
     /// The streamer was started anew: it has read none of them.
@@ -152,7 +168,14 @@ impl Holder {
         if index.is_some_and(|index| self.is_explained(index)) {
             return;
         }
-        let mut suspects = index.map_or_else(BTreeMap::new, |index| self.suspects(index));
+        let (older, newer) = index.map_or_else(Default::default, |index| self.suspects(index));
+        let differ = !older.is_empty() && !newer.is_empty() && older != newer;
+        if differ && self.answers.trial.is_empty() && self.answers.in_doubt() {
+            return;
+        }
+        self.answers.doubts.0 = 0;
+        let mut suspects = older;
+        suspects.extend(newer);
         if suspects.len() > 1 && suspects.keys().any(|name| self.on_trial(name)) {
             suspects.retain(|name, _| self.answers.trial.contains_key(name));
         }
@@ -169,8 +192,26 @@ impl Holder {
             self.answers.base = None;
             let unseen: BTreeSet<String> =
                 self.answers.open().filter(|given| self.is_unseen(given)).map(|(name, _)| name.clone()).collect();
+            if unseen.is_empty() {
+                index.into_iter().for_each(|index| self.drop_fallbacks(index));
+            }
             let certain = unseen.len() == 1;
             self.set_back(unseen, message, certain, out);
+        }
+    }
+
+    /// What is served in the place of a refused document was never judged, and is refused too: nothing is left of it.
+    fn drop_fallbacks(&mut self, index: usize) {
+        let settled = self.answers.settled.iter();
+        let at = settled.flat_map(|given| self.places(given, index));
+        let refused = at.filter(|(_, (name, hash))| {
+            let row = self.rows.row(name);
+            row.is_some_and(|row| row.served().is_some_and(|served| served.hash == *hash && *served != row.current))
+        });
+        let names: BTreeSet<String> = refused.map(|(_, (name, _))| name.clone()).collect();
+        for name in names {
+            self.rows.forget_fallback(&name);
+            self.journal.touch([name]);
         }
     }
 
@@ -209,8 +250,9 @@ impl Holder {
         }
     }
 
-    /// The streams that `index` may mean, each with the base by which it does.
-    fn suspects(&self, index: usize) -> BTreeMap<String, usize> {
+    /// The streams that `index` may mean, each with the base by which it does: in the answers that the streamer has
+    /// read, and in those that it may have read.
+    fn suspects(&self, index: usize) -> (BTreeMap<String, usize>, BTreeMap<String, usize>) {
         let at = |answers: &[Given]| {
             let mut found = BTreeMap::new();
             for given in answers.iter().filter(|given| !given.refused) {
@@ -222,8 +264,7 @@ impl Holder {
             }
             found
         };
-        let settled = at(&self.answers.settled);
-        if settled.is_empty() { at(&self.answers.fresh) } else { settled }
+        (at(&self.answers.settled), at(&self.answers.fresh))
     }
 
     /// Whether `index` may mean a document that is set back already: an error that is older than that.

@@ -48,7 +48,8 @@ pub struct Row {
     /// The newest document, as the leader sent it.
     pub current: Document,
     pub judged: Judged,
-    /// The last document that the streamer accepted, while the current one is not accepted.
+    /// The last document that the streamer accepted, while the current one is not accepted; where it has accepted none,
+    /// the first that it may have.
     pub accepted: Option<Document>,
 }
 
@@ -67,16 +68,14 @@ impl Row {
             None => (Judged::Unseen, None),
             Some(old) if old.current == current => (old.judged.clone(), old.accepted.clone()),
             Some(old) => {
-                let last_good = match old.judged {
+                let fallback = match old.judged {
                     Judged::Accepted => Some(old.current.clone()),
+                    // The streamer may have taken it, and run it, before anybody could hear of it.
+                    Judged::Unseen if old.accepted.is_none() => Some(old.current.clone()),
                     _ => old.accepted.clone(),
                 };
-                // Another document clears a refusal; one that was accepted before needs no new judgement.
-                if last_good.as_ref() == Some(&current) {
-                    (Judged::Accepted, None)
-                } else {
-                    (Judged::Unseen, last_good)
-                }
+                // Another document clears a refusal.
+                (Judged::Unseen, fallback)
             }
         };
         Row {
@@ -209,6 +208,13 @@ impl Rows {
                 row.accepted = None;
             }
             row.judged = judged;
+        }
+    }
+
+    /// `name` has nothing to be served in the place of its refused document any more.
+    pub fn forget_fallback(&mut self, name: &str) {
+        if let Some(row) = self.rows.get_mut(name) {
+            row.accepted = None;
         }
     }
 
@@ -408,8 +414,20 @@ mod tests {
         );
         rows.apply(put("a", 6, "better"), &mut Outcome::default());
         assert_eq!(&*rows.row("a").unwrap().served().unwrap().text, "better");
-        rows.apply(put("a", 6, "good"), &mut Outcome::default());
-        assert_eq!(rows.row("a").unwrap().judged, Judged::Accepted);
+        rows.judge("a", Judged::Refused { message: "no".into(), certain: true });
+        assert_eq!(&*rows.row("a").unwrap().served().unwrap().text, "good");
+    }
+
+    #[test]
+    fn a_first_document_that_nobody_judged_is_fallen_back_on_until_it_is_refused_itself() {
+        let mut rows = after([put("a", 5, "first"), put("a", 5, "second")]);
+        rows.judge("a", Judged::Refused { message: "no".into(), certain: true });
+        assert_eq!(&*rows.row("a").unwrap().served().unwrap().text, "first");
+        rows.apply(put("a", 5, "third"), &mut Outcome::default());
+        rows.judge("a", Judged::Refused { message: "no".into(), certain: true });
+        assert_eq!(&*rows.row("a").unwrap().served().unwrap().text, "first");
+        rows.forget_fallback("a");
+        assert_eq!(rows.row("a").unwrap().served(), None);
     }
 
     #[test]

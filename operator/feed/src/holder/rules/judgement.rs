@@ -99,6 +99,79 @@ fn an_error_that_is_older_than_the_remedy_sets_nobody_else_back() {
     assert_eq!(documents(&mut rig).matches("newer").count(), 2);
 }
 
+/// An error is read before anybody knows which of two answers it is about: nobody of the wrong one is blamed.
+#[test]
+fn a_place_that_means_two_documents_blames_neither_until_it_means_one() {
+    let mut rig = Rig::synced(true);
+    rig.read("boot", &[]);
+    for name in ["b", "c", "d"] {
+        rig.put(name, 5, "good");
+    }
+    rig.mark();
+    // Given, taken and run, but nobody has heard of it yet.
+    documents(&mut rig);
+    rig.put("a", 5, "wrong");
+    rig.mark();
+    judge(&mut rig, &["wrong"], 0);
+    assert_eq!(documents(&mut rig).matches("good").count(), 3);
+    judge(&mut rig, &["wrong"], 0);
+    judge(&mut rig, &["wrong"], 0);
+    assert_eq!(documents(&mut rig).matches("good").count(), 3, "an innocent is left out");
+    assert!(!documents(&mut rig).contains("wrong"));
+    let told = |up: &&Up| matches!(up, Up::Rejected { message: Some(_), .. });
+    let told: Vec<_> = rig.sent.iter().filter(told).collect();
+    assert!(matches!(told[..], [Up::Rejected { name, .. }] if name == "a"), "{told:?}");
+}
+
+#[test]
+fn answers_that_change_with_every_poll_hold_nobody_up_for_ever() {
+    let mut rig = Rig::synced(true);
+    rig.read("boot", &[]);
+    rig.put("z", 5, "wrong");
+    rig.mark();
+    for number in 10..40 {
+        rig.put(&format!("a{number}"), 5, "good");
+        rig.mark();
+        judge(&mut rig, &["wrong"], 0);
+    }
+    for _ in 0..30 {
+        judge(&mut rig, &["wrong"], 0);
+    }
+    let served = documents(&mut rig);
+    assert!(!served.contains("wrong"), "{served}");
+    assert_eq!(served.matches("good").count(), 30, "{served}");
+}
+
+#[test]
+fn a_stream_that_runs_unjudged_goes_on_when_its_next_document_is_refused() {
+    let mut rig = Rig::synced(true);
+    rig.read("boot", &[]);
+    rig.put("a", 5, "good");
+    rig.mark();
+    documents(&mut rig);
+    rig.put("a", 5, "wrong");
+    rig.mark();
+    judge(&mut rig, &["wrong"], 0);
+    judge(&mut rig, &["wrong"], 0);
+    assert!(documents(&mut rig).contains("good"));
+}
+
+#[test]
+fn two_refused_documents_in_a_row_leave_nothing_to_serve() {
+    let mut rig = accepted();
+    rig.put("d", 5, "wrong first");
+    rig.mark();
+    documents(&mut rig);
+    rig.put("d", 5, "wrong second");
+    rig.mark();
+    for _ in 0..6 {
+        judge(&mut rig, &["wrong"], 0);
+    }
+    let served = documents(&mut rig);
+    assert!(!served.contains("wrong"), "{served}");
+    assert_eq!(served.matches("good").count(), 3, "{served}");
+}
+
 /// Whatever is new at once, wherever it counts from: in the end only the bad ones are set back.
 #[test]
 fn the_innocent_come_back() {
