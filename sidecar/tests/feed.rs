@@ -62,7 +62,7 @@ async fn a_stream_comes_is_served_goes_and_is_released() {
     assert_eq!(sidecar.health("/readyz").await.0, 200);
     let metrics = sidecar.health("/metrics").await.1;
     assert!(metrics.contains("weir_sidecar_synced 1"), "{metrics}");
-    assert!(metrics.contains(r#"weir_sidecar_answers_total{asked="Named",code="200"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"weir_sidecar_answers_total{asked="named",code="200"} 2"#), "{metrics}");
     let stopping = tokio::spawn(sidecar.stop());
     conn.until(|up| (*up == Up::Goodbye {}).then_some(())).await;
     assert_eq!(stopping.await.unwrap(), Exit::Shutdown);

@@ -27,7 +27,6 @@ mod tests {
 
     #[test]
     fn ages_are_kubectl_s() {
-        // From the table of its own tests, HumanDuration.
         for (seconds, text) in [
             (-2, "<invalid>"),
             (-1, "0s"),

@@ -102,9 +102,10 @@ impl Holder {
     pub(super) fn judge(&mut self, external: &External, begun: u64, out: &mut Vec<Effect>) {
         self.watch.config = match external {
             External::Untold | External::NotFetched { ours: true, .. } => ConfigStatus::Unknown,
-            External::NotFetched { message, .. } => ConfigStatus::Error { message: message.clone() },
             External::Loaded => ConfigStatus::Loaded,
-            External::Error { message, .. } => ConfigStatus::Error { message: message.clone() },
+            External::NotFetched { message, .. } | External::Error { message, .. } => {
+                ConfigStatus::Error { message: message.clone() }
+            }
         };
         let settled = begun > self.answers.fresh_since;
         match external {
