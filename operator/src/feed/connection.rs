@@ -218,7 +218,9 @@ impl<I: Identify> Connection<I> {
             }
             Ending::Refused(Refusal { reason, message }) => {
                 metrics.count_refused(reason);
-                tracing::warn!(streamer, reason, "a sidecar was refused");
+                // What cannot be read may be quoted in the sentence, and may be a document.
+                let why = if reason == "malformed" { "a line of it cannot be read" } else { &message };
+                tracing::warn!(streamer, reason, why, "a sidecar was refused");
                 let mut line = Vec::new();
                 append(&mut line, &Down::Refused { message });
                 let _ = timeout(FAREWELL, self.chunks.send(line.into())).await;

@@ -1,6 +1,6 @@
 //! What each sidecar is told: for every name a target, and the frames that lead there, ended by a mark.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::session::{Have, Session};
 use super::step::Effect;
@@ -172,7 +172,7 @@ impl Leader {
     /// Counts rows without record and Stream by namespace; more than max(10, 20%) of the rows are held for ten minutes.
     pub(super) fn count_strays(&mut self, now: Now) {
         let observed = self.observed(now);
-        let mut counts: std::collections::BTreeMap<&String, (usize, usize)> = std::collections::BTreeMap::new();
+        let mut counts: BTreeMap<&String, (usize, usize)> = BTreeMap::new();
         for (id, session) in &self.sessions {
             for name in session.have.iter().filter(|(_, have)| have.row.is_some()).map(|(name, _)| name) {
                 let stream = StreamId { namespace: id.namespace.clone(), name: name.clone() };
@@ -197,6 +197,13 @@ impl Leader {
 impl Session {
     fn has_anything(&self, name: &str) -> bool {
         self.have.contains_key(name) || self.deleting.contains_key(name)
+    }
+
+    /// What its streamer refuses of what it has: a newer document is not refused yet.
+    pub(super) fn rejections(&self) -> BTreeMap<String, String> {
+        let of_row = |name: &String| self.have.get(name).and_then(|have| have.row.as_ref()).map(|(_, hash)| hash);
+        let current = self.rejected.iter().filter(|(name, (hash, _))| of_row(name) == Some(hash));
+        current.map(|(name, (_, message))| (name.clone(), message.clone())).collect()
     }
 
     /// The frame that leads to `target`, if one is needed; the mirror of the replica is kept in step.

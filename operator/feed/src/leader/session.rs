@@ -55,7 +55,8 @@ pub struct Session {
     pub(super) load: Load,
     pub(super) foreign_host: Option<String>,
     pub(super) replica_error: Option<String>,
-    pub(super) rejected: BTreeMap<String, String>,
+    /// Documents that its streamer refuses, by media name: hash and message.
+    pub(super) rejected: BTreeMap<String, (String, String)>,
     pub(super) have: BTreeMap<String, Have>,
     pub(super) digest: SetDigest,
     /// Deleted there, and not yet `released`: by media name, with the epoch of the delete.
@@ -292,9 +293,9 @@ impl Leader {
                 session.synced = true;
             }
             Up::Released { name, epoch } => self.has_released(&streamer, name, epoch),
-            Up::Rejected { name, message, .. } => {
+            Up::Rejected { name, hash, message } => {
                 match message {
-                    Some(message) => session.rejected.insert(name, message),
+                    Some(message) => session.rejected.insert(name, (hash, message)),
                     None => session.rejected.remove(&name),
                 };
             }

@@ -307,6 +307,26 @@ fn place(name: &str, on: &str) -> Change {
     Change::Place { stream: name.into(), uid: format!("uid-{name}"), streamer: on.into() }
 }
 
+#[test]
+fn a_refusal_is_of_the_document_that_was_refused_and_not_of_the_next_one() {
+    let (mut stage, one, _) = two();
+    stage.plan("a", place("a", "s1"));
+    let rejections = |stage: &Stage| stage.leader.streamer(&streamer("s1"), stage.now).unwrap().rejected;
+    let refused = |hash: &str| Up::Rejected { name: "a".into(), hash: hash.into(), message: Some("no".into()) };
+    stage.give(Input::Frame { conn: one, frame: refused("hash-a") });
+    assert_eq!(rejections(&stage).into_keys().collect::<Vec<_>>(), ["a"]);
+
+    let corrected = Want { document: Some(Document { text: "{}".into(), hash: "better".into() }), ..want("a") };
+    stage.give(Input::Wants { wants: [(stream("a"), corrected)].into() });
+    stage.pass(1_000, &[one]);
+    assert!(rejections(&stage).is_empty());
+    // Said before the new one had arrived.
+    stage.give(Input::Frame { conn: one, frame: refused("hash-a") });
+    assert!(rejections(&stage).is_empty());
+    stage.give(Input::Frame { conn: one, frame: refused("better") });
+    assert_eq!(rejections(&stage).len(), 1);
+}
+
 /// A settled leader with two sidecars, that wants `a`.
 fn two() -> (Stage, u64, u64) {
     let mut stage = Stage::leading(vec![]);

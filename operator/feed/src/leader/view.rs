@@ -180,7 +180,7 @@ impl Leader {
             synced: session.synced && session.marked && session.applied == session.revision,
             rows: session.have.values().filter(|have| have.row.is_some()).count(),
             held: session.held.clone(),
-            rejected: session.rejected.clone(),
+            rejected: session.rejections(),
             disputed: session.disputed.keys().cloned().collect(),
         })
     }
