@@ -158,7 +158,11 @@ impl Site {
     pub async fn events(&self, kind: Kind, name: &str) -> Result<Vec<Value>> {
         let kind = format!("{kind:?}");
         let mut events = self.list(Kind::Event).await?;
-        events.retain(|event| event["regarding"]["kind"] == *kind && event["regarding"]["name"] == name);
+        events.retain(|event| {
+            // Without Kubernetes they are of core/v1, as `kubectl` shows them.
+            let object = event.get("regarding").unwrap_or(&event["involvedObject"]);
+            object["kind"] == *kind && object["name"] == name
+        });
         Ok(events)
     }
 
@@ -169,7 +173,8 @@ impl Site {
             let seen: Vec<&str> = events.iter().filter_map(|event| event["reason"].as_str()).collect();
             let found = events.iter().find(|event| event["reason"] == reason);
             let found = found.with_context(|| format!("its Events are {seen:?}"))?;
-            Ok(found["note"].as_str().unwrap_or_default().to_owned())
+            let sentence = found.get("note").unwrap_or(&found["message"]);
+            Ok(sentence.as_str().unwrap_or_default().to_owned())
         })
         .await
     }

@@ -141,7 +141,7 @@ impl Site {
             return Ok(entry);
         };
         let bound = pod_bound_token(client, &self.namespace, name, STREAMERS, audience, EXPIRY_S).await?;
-        let token = self.folder().join(format!("{name}-token-{audience}"));
+        let token = self.folder().join(format!("{name}.{}.token", audience.replace(['/', ':'], "-")));
         std::fs::write(&token, &bound.token)?;
         let authority = Some(self.folder().join("tls/ca.crt"));
         Ok(Entry { authority, token: Some(token), instance: Some(bound.pod_uid), ..entry })
@@ -149,8 +149,13 @@ impl Site {
 
     /// Adds a streamer and its sidecar, without starting them.
     pub async fn add_streamer(&mut self, name: &str, entry: &Entry, args: &[String]) -> Result<()> {
+        self.add_streamer_as(name, name, entry, args).await
+    }
+
+    /// As [`Site::add_streamer`], where `name` (of its processes and files, and in [`Site::streamer`]) is not the name that it goes by.
+    pub async fn add_streamer_as(&mut self, name: &str, says: &str, entry: &Entry, args: &[String]) -> Result<()> {
         let programs = Programs::get().await?;
-        let streamer = Streamer::new(name, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
+        let streamer = Streamer::new(name, says, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
         self.streamers.push(streamer);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::programs::Programs;
 /// A streamer and its sidecar. They keep their addresses, database and configuration over kills and restarts.
 #[derive(Debug)]
 pub struct Streamer {
-    /// The Streamer's `metadata.name`, and what the streamer sends as `host`.
+    /// The Streamer's `metadata.name`, which the streamer sends as `host`; or another, of one that is not what it says.
     pub name: String,
     pub sidecar: Process,
     pub sim: Process,
@@ -44,9 +44,10 @@ pub struct Entry {
 }
 
 impl Streamer {
-    /// One that is not started yet. `sim_args` go to the streamer as they are.
+    /// One that is not started yet, and says that it is the Streamer `says`. `sim_args` go to the streamer as they are.
     pub(super) fn new(
         name: &str,
+        says: &str,
         entry: &Entry,
         sim_args: &[String],
         registry: SocketAddr,
@@ -58,7 +59,7 @@ impl Streamer {
         let mut sidecar = Process::new(&format!("{name}-sidecar"), programs.sidecar(), folder);
         sidecar.flag("feed", entry.feeds.join(","));
         sidecar.flag("namespace", &entry.namespace);
-        sidecar.flag("streamer", name);
+        sidecar.flag("streamer", says);
         let data = folder.join(format!("{name}-data"));
         std::fs::create_dir_all(&data)?;
         sidecar.flag("data", &data);
@@ -74,7 +75,7 @@ impl Streamer {
             sidecar.flag("instance", instance);
         }
         let mut sim = Process::new(&format!("{name}-streamer"), programs.streamer_sim(), folder);
-        sim.flag("hostname", name);
+        sim.flag("hostname", says);
         sim.flag("config-external", format!("http://{answers}"));
         sim.flag("api-listen", api.to_string());
         sim.flag("registry", registry.to_string());

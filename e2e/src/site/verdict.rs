@@ -37,7 +37,10 @@ impl Site {
         for process in self.processes() {
             seen.extend(canary::found(&self.canaries, &format!("the log of {}", process.name()), &process.log()));
         }
-        for kind in [Kind::Stream, Kind::Streamer, Kind::Placement, Kind::Event, Kind::Lease] {
+        let mut kinds = vec![Kind::Stream, Kind::Streamer, Kind::Placement, Kind::Event];
+        // A directory of manifests has none.
+        kinds.extend(self.cluster().is_ok().then_some(Kind::Lease));
+        for kind in kinds {
             for object in self.list(kind).await? {
                 let text = serde_json::to_string_pretty(&object)?;
                 let name = object["metadata"]["name"].as_str().context("an object without a name")?;

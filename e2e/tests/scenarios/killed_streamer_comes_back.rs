@@ -26,7 +26,8 @@ async fn killed_streamer_comes_back() -> Result<()> {
     site.registry
         .await_until(
             |now| {
-                let doubled = lost.iter().filter(|name| now.get(*name).is_some_and(|readers| readers.len() == 2)).count();
+                let doubled =
+                    lost.iter().filter(|name| now.get(*name).is_some_and(|readers| readers.len() == 2)).count();
                 if doubled == lost.len() { Ok(()) } else { Err(format!("{doubled} of its streams are captured twice")) }
             },
             weir_e2e::site::PATIENCE,
@@ -39,7 +40,8 @@ async fn killed_streamer_comes_back() -> Result<()> {
 
     until("the records forget s1", async || {
         let records = site.records().await?;
-        let remembered: Vec<_> = records.iter().filter(|(_, record)| record["previous"] == "s1").map(|(name, _)| name).collect();
+        let remembered: Vec<_> =
+            records.iter().filter(|(_, record)| record["previous"] == "s1").map(|(name, _)| name).collect();
         ensure!(remembered.is_empty(), "{remembered:?} still name it as previous");
         Ok(())
     })

@@ -2,10 +2,16 @@
 //! scenario, named after it. They are one program, so that they share a control plane and run side by side, each in a namespace of its own.
 
 mod api_server_down;
+mod canary_password;
 mod conflict;
 mod drain;
+mod foreign_token;
+mod invalid_document;
 mod killed_streamer_comes_back;
 mod leader_killed;
+mod manifest_with_every_error;
+mod manifests_mode;
+mod secret_missing_then_there;
 mod sidecar_restarted_alone;
 mod stream_edited_disabled_deleted;
 mod streamer_and_sidecar_killed;

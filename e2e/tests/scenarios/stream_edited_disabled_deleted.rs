@@ -26,7 +26,10 @@ async fn stream_edited_disabled_deleted() -> Result<()> {
         Ok(())
     })
     .await?;
-    ensure!(site.get(Kind::Stream, "cam-1").await?["status"]["streamer"].is_null(), "its status still names a streamer");
+    ensure!(
+        site.get(Kind::Stream, "cam-1").await?["status"]["streamer"].is_null(),
+        "its status still names a streamer"
+    );
 
     site.merge(Kind::Stream, "cam-1", json!({"spec": {"disabled": false}})).await?;
     site.await_captured_once(&names).await?;

@@ -19,7 +19,8 @@ async fn two_hundred_streams() -> Result<()> {
 
     until("every Stream says that it is captured", async || {
         let streams = site.list(Kind::Stream).await?;
-        let said = |stream: &&serde_json::Value| condition_of(stream, "Captured").is_some_and(|c| c["status"] == "True");
+        let said =
+            |stream: &&serde_json::Value| condition_of(stream, "Captured").is_some_and(|c| c["status"] == "True");
         let captured = streams.iter().filter(said).count();
         ensure!(captured == names.len(), "{captured} of {} do", names.len());
         Ok(())
