@@ -382,6 +382,16 @@ impl<C: Cluster> Reconciler<C> {
                     outgoing.close();
                 }
             }
+            Effect::Abort { conn } => {
+                if let Some(outgoing) = self.connections.remove(&conn) {
+                    outgoing.abort();
+                }
+            }
+            Effect::Corrected { streams } => {
+                for (stream, streamer) in streams {
+                    tracing::warn!(%stream, streamer, "its record was older than what a sidecar proves: corrected");
+                }
+            }
             Effect::StepDown { why } => {
                 tracing::warn!(why, "stepping down");
                 self.planned.clear();

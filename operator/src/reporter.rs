@@ -245,7 +245,7 @@ impl Context<'_> {
             outlook: self.plan.streams.get(&planned),
             record,
             problem: self.documents.get(object).and_then(|rendered| rendered.problem.as_ref()),
-            capture: self.leader.capture(&name),
+            capture: self.leader.capture(&name, self.now),
             rejected: holder.and_then(|holder| holder.rejected.get(&name.name)).map(String::as_str),
             held: holder.is_some_and(|holder| holder.held.contains(&name.name)),
             redactor: Redactor::new(&object.namespace, self.secrets),

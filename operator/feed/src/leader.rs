@@ -83,6 +83,8 @@ pub struct Leader {
     strays_since: BTreeMap<String, u64>,
     /// Who was heard, what is wanted or what is written has changed: claims and strays are looked at again.
     news: bool,
+    /// Rows or records have changed: strays are counted again.
+    rows_changed: bool,
     /// From when on a write that is not urgent fits the budget.
     budget_at: u64,
 }
@@ -119,6 +121,7 @@ impl Leader {
             removals: BTreeMap::new(),
             strays_since: BTreeMap::new(),
             news: false,
+            rows_changed: false,
             budget_at: 0,
         }
     }

@@ -22,7 +22,7 @@ pub(super) enum Item {
 /// The connection's own end of it.
 pub(super) struct Queue {
     pub(super) items: mpsc::Receiver<Item>,
-    /// Cancelled when `items` was full.
+    /// Cancelled when `items` was full, or what it holds must not be said any more.
     pub(super) overflow: CancellationToken,
 }
 
@@ -43,6 +43,11 @@ impl Outgoing {
     /// Ends the connection after what was sent before.
     pub fn close(&self) {
         self.push(Item::Close);
+    }
+
+    /// Ends the connection at once, with whatever is still queued.
+    pub fn abort(&self) {
+        self.overflow.cancel();
     }
 
     fn push(&self, item: Item) -> bool {

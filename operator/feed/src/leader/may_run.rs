@@ -13,11 +13,21 @@ impl Leader {
     /// One that has reported may run what it says; one that has not, or is not connected, may also run what the record
     /// names it for. Only captures count, not restreams.
     pub(super) fn may_run(&self, stream: &StreamId, now: Now) -> BTreeMap<String, Option<u64>> {
+        self.may_run_among(stream, self.sessions_of(&stream.namespace).map(|(id, _)| id), now)
+    }
+
+    /// The same, where only these Streamers have, run or are letting go of the stream, or are named by its record.
+    pub(super) fn may_run_among<'a>(
+        &self,
+        stream: &StreamId,
+        streamers: impl Iterator<Item = &'a StreamerId>,
+        now: Now,
+    ) -> BTreeMap<String, Option<u64>> {
         let record = self.record(stream);
         let released = self.released.contains_key(stream);
         let observed = self.observed(now);
         let mut running = BTreeMap::new();
-        for (id, session) in self.sessions_of(&stream.namespace) {
+        for (id, session) in streamers.filter_map(|id| self.sessions.get_key_value(id)) {
             let name = &stream.name;
             let told = session.captures(name)
                 || session.have.get(name).is_some_and(|have| have.row.is_some())

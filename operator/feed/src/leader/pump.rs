@@ -36,15 +36,15 @@ impl Leader {
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
             };
-            let Some(conn) = session.conn else { continue };
             if observed >= session.next_ping {
                 session.next_ping = observed + self.periods.ping;
                 let may_speak = self.deadline.saturating_sub(now.mono);
                 let waiting = session.waiting.iter().map(|newcomer| newcomer.conn);
-                for conn in waiting.chain([conn]) {
+                for conn in waiting.chain(session.conn) {
                     effects.push(Effect::Send { conn, frame: Down::Ping { term: self.term, may_speak } });
                 }
             }
+            let Some(conn) = session.conn else { continue };
             let idle = session.revision == session.applied || !session.marked;
             if idle && (!session.dirty.is_empty() || !session.marked) {
                 self.batch(&id, conn, now, effects);
@@ -159,6 +159,8 @@ impl Leader {
             Some(epoch) if row.is_none() => Target::Delete(epoch),
             // Without a Stream the grant's epoch is what the delete must exceed.
             _ if row.is_some() => Target::Delete(self.next_epoch(stream, now).max(held + 1)),
+            // A hold from before would go on telling its streamer "not now" for ever.
+            _ if session.has_anything(&stream.name) => Target::Delete(self.next_epoch(stream, now)),
             _ => Target::Nothing,
         }
     }

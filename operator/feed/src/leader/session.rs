@@ -112,6 +112,11 @@ impl Session {
     /// it running `name`. `None`: it is there.
     pub(super) fn lost_for(&self, name: Option<&str>, silence: u64, alive: u64, observed: u64) -> Option<u64> {
         let silent = observed.saturating_sub(self.last_heard);
+        let holder_silent = self.conn.is_none() || observed.saturating_sub(self.holder_heard) > silence;
+        // Nothing moves while a newcomer waits for the name of one that is silent.
+        if holder_silent && !self.waiting.is_empty() && silent <= silence {
+            return None;
+        }
         if self.conn.is_none() || silent > silence {
             return Some(silent);
         }
@@ -176,6 +181,7 @@ impl Leader {
             self.admit(newcomer, now, effects);
         } else {
             // Its waiting counts as contact, so that nothing moves meanwhile.
+            session.last_heard = observed;
             session.waiting.push(newcomer);
             effects.push(Effect::Send { conn, frame: Down::Wait {} });
         }
@@ -183,6 +189,7 @@ impl Leader {
 
     fn admit(&mut self, newcomer: Newcomer, now: Now, effects: &mut Vec<Effect>) {
         self.news = true;
+        self.rows_changed = true;
         let Newcomer { conn, streamer, hello, .. } = newcomer;
         let observed = self.observed(now);
         let verdicts: Vec<_> = hello
@@ -210,6 +217,12 @@ impl Leader {
             let deleted = held.deleted.filter(|deleted| *deleted <= believable).unwrap_or(0);
             (*verdict == Verdict::Ours).then(|| (held.name.clone(), held.epoch.max(deleted)))
         };
+        // A sidecar that starts again and again must not make a dead streamer look alive.
+        let former = self.sessions.get(&streamer).filter(|session| session.reported && !session.left);
+        let polled_at = match (hello.polled, former) {
+            (Some(polled), _) => observed.saturating_sub(polled),
+            (None, former) => former.map_or(observed, |former| former.polled_at),
+        };
         let mut fresh = Session {
             conn: Some(conn),
             instance: Some(hello.instance.clone()),
@@ -219,7 +232,7 @@ impl Leader {
             program: hello.program.clone(),
             synced: hello.synced,
             runs: hello.runs.clone(),
-            polled_at: observed.saturating_sub(hello.polled.unwrap_or(0)),
+            polled_at,
             has_polled: hello.polled.is_some(),
             api: hello.api,
             disputed: disputed.map(|(held, _)| (held.name.clone(), held.epoch)).collect(),
@@ -309,6 +322,13 @@ impl Leader {
             && session.deleting.get(&name).is_some_and(|deleted| *deleted <= epoch)
         {
             session.deleting.remove(&name);
+        }
+        // What it has let go of it claims no more: **Final**.
+        if let Some(session) = self.sessions.get_mut(streamer)
+            && session.claims.get(&name).is_some_and(|claim| *claim <= epoch)
+        {
+            session.claims.remove(&name);
+            session.stopped.insert(name.clone(), epoch);
         }
         let stream = StreamId { namespace: streamer.namespace.clone(), name };
         if self.record(&stream).is_some_and(|record| record.streamer == streamer.name && record.epoch == epoch) {

@@ -61,7 +61,8 @@ impl Leader {
         let mut changes = Vec::new();
         for (stream, (epoch, streamer)) in self.best_claims() {
             let record = self.record(&stream);
-            let Some(want) = self.want(&stream) else {
+            // What nobody is to capture needs no record to be taken away.
+            let Some(want) = self.want(&stream).filter(|want| record.is_some() || !want.disabled) else {
                 continue;
             };
             if record.is_none_or(|record| record.epoch < epoch) {
@@ -78,6 +79,11 @@ impl Leader {
         if !changes.is_empty() {
             let message = format!("{} records are older than what sidecars prove: corrected", changes.len());
             effects.push(Effect::Warn { message });
+            let corrected = changes.iter().filter_map(|(stream, change, _)| match change {
+                Change::Correct { streamer, .. } => Some((stream.clone(), streamer.clone())),
+                _ => Some((stream.clone(), self.record(stream)?.streamer.clone())),
+            });
+            effects.push(Effect::Corrected { streams: corrected.collect() });
             let held = self.held_removals();
             self.plan(changes, &held, now, effects);
         }

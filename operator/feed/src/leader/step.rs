@@ -179,6 +179,14 @@ pub enum Effect {
     Close {
         conn: Conn,
     },
+    /// End it at once, with whatever is still queued for it.
+    Abort {
+        conn: Conn,
+    },
+    /// Records that were older than what sidecars prove now name these holders.
+    Corrected {
+        streams: Vec<(StreamId, String)>,
+    },
     /// Give the Lease back: this leader must not go on.
     StepDown {
         why: String,
@@ -208,10 +216,11 @@ impl super::Leader {
             self.retry(now, &mut effects);
         }
         if self.role == Role::Leading {
-            if self.news {
+            if std::mem::take(&mut self.rows_changed) {
                 self.count_strays(now);
             }
             if tick {
+                self.forget_old_news(now);
                 self.settle(now);
                 self.admit_waiting(now, &mut effects);
                 self.correct(now, &mut effects);
@@ -293,6 +302,7 @@ impl super::Leader {
 
     fn wants_changed(&mut self, wants: BTreeMap<StreamId, Want>) {
         self.news = true;
+        self.rows_changed = true;
         let old = self.wants.take().unwrap_or_default();
         let names = old.keys().chain(wants.keys()).filter(|name| old.get(name) != wants.get(name));
         let changed: BTreeSet<StreamId> = names.cloned().collect();
@@ -314,7 +324,7 @@ impl super::Leader {
         }
         let conns: BTreeSet<Conn> =
             self.conns.keys().copied().chain(self.early.iter().map(|newcomer| newcomer.conn)).collect();
-        effects.extend(conns.into_iter().map(|conn| Effect::Close { conn }));
+        effects.extend(conns.into_iter().map(|conn| Effect::Abort { conn }));
         effects.push(Effect::StepDown { why: why.to_owned() });
         let kept = Self {
             ring: std::mem::take(&mut self.ring),

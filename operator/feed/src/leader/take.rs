@@ -208,8 +208,19 @@ impl Leader {
         }
     }
 
-    /// A slice was deleted under us: what we know is the truth, and is written again.
+    /// A quorum read does not find a slice: it was deleted under us, or could not be made a moment ago.
     fn slice_is_gone(&mut self, id: &SliceId, now: Now, effects: &mut Vec<Effect>) {
+        let until = self.observed(now) + self.periods.period;
+        match self.slices.get_mut(id) {
+            Some(state) if state.version.is_some() => self.restore(id, now, effects),
+            // A namespace that is being deleted refuses it again and again.
+            Some(state) => state.stage = Stage::Blocked { until },
+            None => {}
+        }
+    }
+
+    /// What we know of a slice that is not there is the truth, and is written again.
+    fn restore(&mut self, id: &SliceId, now: Now, effects: &mut Vec<Effect>) {
         let Some(state) = self.slices.get_mut(id) else {
             return;
         };
@@ -258,17 +269,37 @@ impl Leader {
         if self.list_at.is_some_and(|at| observed >= at) && self.role == Role::Taking {
             self.list(effects);
         }
-        let mut due = Vec::new();
+        let (mut due, mut absent) = (Vec::new(), Vec::new());
         for (id, state) in &mut self.slices {
             match state.stage {
                 Stage::ReadAt { at, take } if observed >= at => due.push((id.clone(), take)),
-                Stage::Blocked { until } if observed >= until => state.stage = Stage::Idle,
+                Stage::Blocked { until } if observed >= until => {
+                    state.stage = Stage::Idle;
+                    if state.version.is_none() {
+                        absent.push(id.clone());
+                    }
+                }
                 _ => {}
             }
         }
         for (id, take) in due {
             self.read_slice(&id, take, effects);
         }
+        for id in absent {
+            if self.is_alive(&id.namespace) {
+                self.restore(&id, now, effects);
+            } else {
+                self.slices.remove(&id);
+            }
+        }
+    }
+}
+
+impl Leader {
+    /// Whether anybody wants anything in a namespace, or is there.
+    fn is_alive(&self, namespace: &str) -> bool {
+        let wanted = self.wants.iter().flatten().any(|(stream, _)| stream.namespace == namespace);
+        wanted || self.wants.is_none() || self.sessions_of(namespace).any(|(_, session)| session.conn.is_some())
     }
 }
 

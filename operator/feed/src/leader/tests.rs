@@ -54,6 +54,8 @@ struct Stage {
     version: u64,
     /// Answer writes with "no answer" instead; whether they land all the same.
     lose: Option<bool>,
+    /// Refuse to make slices, as in a namespace that is being deleted.
+    refuse_creates: bool,
     sent: BTreeMap<u64, Vec<Down>>,
     closed: BTreeSet<u64>,
     down: Option<String>,
@@ -70,6 +72,7 @@ impl Stage {
             slices: BTreeMap::new(),
             version: 100,
             lose: None,
+            refuse_creates: false,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
             down: None,
@@ -147,7 +150,8 @@ impl Stage {
                     _ => None,
                 }
             }
-            Effect::Close { conn } => {
+            Effect::Corrected { .. } => None,
+            Effect::Close { conn } | Effect::Abort { conn } => {
                 self.closed.insert(conn);
                 None
             }
@@ -172,7 +176,7 @@ impl Stage {
             return Outcome::Unknown { message: "no answer".into() };
         }
         let fits = match (self.slices.get(id), version) {
-            (None, None) => true,
+            (None, None) => !self.refuse_creates,
             (Some(slice), Some(version)) => slice.version == version && slice.term == term,
             _ => false,
         };

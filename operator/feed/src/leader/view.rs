@@ -88,31 +88,41 @@ impl Leader {
     /// By namespace and media name: what a plan has to know of each stream that has a record or may be running.
     pub fn known(&self, now: Now) -> BTreeMap<String, BTreeMap<String, Known>> {
         let observed = self.observed(now);
-        let mut names: BTreeSet<StreamId> = self.records().map(|(stream, _)| stream).collect();
+        let mut concerned: BTreeMap<StreamId, BTreeSet<&StreamerId>> = BTreeMap::new();
+        for (stream, _) in self.records() {
+            concerned.entry(stream).or_default();
+        }
         for (id, session) in &self.sessions {
             let told = session.have.keys().chain(session.runs.iter().flat_map(BTreeMap::keys));
-            let stream = |name: &String| StreamId { namespace: id.namespace.clone(), name: name.clone() };
-            names.extend(told.chain(session.deleting.keys()).map(stream));
+            for name in told.chain(session.deleting.keys()) {
+                let stream = StreamId { namespace: id.namespace.clone(), name: name.clone() };
+                concerned.entry(stream).or_default().insert(id);
+            }
         }
         let mut known: BTreeMap<String, BTreeMap<String, Known>> = BTreeMap::new();
-        for stream in names {
-            let facts = self.known_of(&stream, now, observed);
+        for (stream, streamers) in concerned {
+            let facts = self.known_of(&stream, &streamers, now, observed);
             known.entry(stream.namespace).or_default().insert(stream.name, facts);
         }
         known
     }
 
-    fn known_of(&self, stream: &StreamId, now: Now, observed: u64) -> Known {
+    fn known_of(&self, stream: &StreamId, concerned: &BTreeSet<&StreamerId>, now: Now, observed: u64) -> Known {
         let record = self.record(stream).cloned();
         let since = |map: &BTreeMap<StreamId, u64>| map.get(stream).map(|at| observed.saturating_sub(*at));
         let holder = record.as_ref().and_then(|record| {
             self.sessions.get(&StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() })
         });
         let (silence, alive) = (self.periods.silence, self.periods.alive);
-        let disputed = self
-            .sessions_of(&stream.namespace)
-            .find(|(_, session)| session.disputed.contains_key(&stream.name))
-            .map(|(id, _)| id.name.clone());
+        let disputed = concerned
+            .iter()
+            .find(|id| self.sessions.get(**id).is_some_and(|session| session.disputed.contains_key(&stream.name)))
+            .map(|id| id.name.clone());
+        let named: Vec<StreamerId> = record
+            .iter()
+            .flat_map(Record::streamers)
+            .map(|name| StreamerId { namespace: stream.namespace.clone(), name })
+            .collect();
         Known {
             holder_lost: match (&record, holder) {
                 (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
@@ -123,7 +133,7 @@ impl Leader {
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
             called_off: since(&self.called_off),
-            may_run: self.may_run(stream, now),
+            may_run: self.may_run_among(stream, concerned.iter().copied().chain(&named), now),
             disputed,
             record,
         }
@@ -146,7 +156,7 @@ impl Leader {
             view.confirmed |= slice.removal_confirmed;
         }
         let recent = self.removals.get(namespace).into_iter().flatten();
-        view.recent = recent.filter(|at| observed.saturating_sub(**at) < 60_000).count();
+        view.recent = recent.filter(|at| observed.saturating_sub(**at) < super::write::MINUTE).count();
         view
     }
 
@@ -185,6 +195,14 @@ impl Leader {
         })
     }
 
+    /// What a session says of its streamer is of now: neither is lost, and an API that told it still answers.
+    fn is_heard(&self, session: &super::session::Session, name: &str, now: Now) -> bool {
+        let (silence, alive) = (self.periods.silence, self.periods.alive);
+        session.conn.is_some()
+            && session.api != ApiState::Down
+            && session.lost_for(Some(name), silence, alive, self.observed(now)).is_none()
+    }
+
     /// Changes whenever somebody becomes lost or is there again, which is when a plan may come out otherwise.
     pub fn liveness(&self, now: Now) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
@@ -200,17 +218,13 @@ impl Leader {
     }
 
     /// Whether a stream's holder is known to run it.
-    pub fn capture(&self, stream: &StreamId) -> Capture {
+    pub fn capture(&self, stream: &StreamId, now: Now) -> Capture {
         let holder = self.record(stream).and_then(|record| {
             self.sessions.get(&StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() })
         });
         match holder {
-            Some(session) if session.conn.is_some() && session.runs.is_some() => {
-                if session.captures(&stream.name) {
-                    Capture::Running
-                } else {
-                    Capture::NotRunning
-                }
+            Some(session) if session.runs.is_some() && self.is_heard(session, &stream.name, now) => {
+                if session.captures(&stream.name) { Capture::Running } else { Capture::NotRunning }
             }
             _ => Capture::Unknown,
         }

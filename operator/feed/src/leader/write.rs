@@ -11,6 +11,9 @@ use crate::time::Now;
 /// A slice is refused further streams from this size on, in bytes: an object of more than 1.5 MiB is refused by etcd.
 const FULL: u64 = 512 << 10;
 
+/// In ms.
+pub(super) const MINUTE: u64 = 60_000;
+
 /// Every write costs the whole slice in etcd's history: this many bytes a millisecond in all (1 MiB/s).
 const BUDGET: u64 = 1_048;
 
@@ -121,9 +124,6 @@ impl Leader {
             Change::Keep => {
                 self.called_off.insert(stream.clone(), observed);
             }
-            Change::Release { to: None } if self.want(stream).is_none() => {
-                self.removals.entry(stream.namespace.clone()).or_default().push(observed);
-            }
             _ => {}
         }
     }
@@ -193,17 +193,25 @@ impl Leader {
         let Some(state) = self.slices.get(id) else {
             return;
         };
-        let mut touched: Vec<(String, BTreeSet<String>, Option<Phase>)> = Vec::new();
+        let mut touched: BTreeMap<String, (BTreeSet<String>, Option<Phase>)> = BTreeMap::new();
         for name in before.keys().chain(state.records.keys()) {
             let (old, new) = (before.get(name), state.records.get(name));
             if old != new {
                 let streamers = [old, new].into_iter().flatten().flat_map(Record::streamers).collect();
-                touched.push((name.clone(), streamers, new.map(|record| record.phase)));
+                touched.insert(name.clone(), (streamers, new.map(|record| record.phase)));
             }
         }
-        for (name, streamers, phase) in touched {
+        for (name, (streamers, phase)) in touched {
             let stream = StreamId { namespace: id.namespace.clone(), name };
             self.released.remove(&stream);
+            self.outdate_claims(&stream, before.get(&stream.name));
+            let leaves =
+                self.record(&stream).is_some_and(|record| record.phase == Phase::Releasing && record.to.is_none());
+            let left =
+                before.get(&stream.name).is_some_and(|record| record.phase == Phase::Releasing && record.to.is_none());
+            if leaves && !left && self.want(&stream).is_none() {
+                self.removals.entry(stream.namespace.clone()).or_default().push(observed);
+            }
             match phase {
                 Some(Phase::Releasing) => {
                     self.releasing_since.entry(stream.clone()).or_insert(observed);
@@ -217,6 +225,31 @@ impl Leader {
                 self.session_of(&streamer).dirty.insert(stream.name.clone());
             }
         }
+    }
+}
+
+impl Leader {
+    /// What a record has overtaken, or outlived, is claimed no more.
+    fn outdate_claims(&mut self, stream: &StreamId, before: Option<&Record>) {
+        let epoch = self.record(stream).or(before).map_or(0, |record| record.epoch);
+        for (_, session) in self.sessions.iter_mut().filter(|(id, _)| id.namespace == stream.namespace) {
+            for claims in [&mut session.claims, &mut session.disputed] {
+                if claims.get(&stream.name).is_some_and(|claim| *claim <= epoch) {
+                    claims.remove(&stream.name);
+                }
+            }
+        }
+    }
+
+    /// Forgets what no plan asks for any more.
+    pub(super) fn forget_old_news(&mut self, now: Now) {
+        let observed = self.observed(now);
+        for times in self.removals.values_mut() {
+            times.retain(|at| observed.saturating_sub(*at) < MINUTE);
+        }
+        self.removals.retain(|_, times| !times.is_empty());
+        let pause = self.periods.release;
+        self.called_off.retain(|_, at| observed.saturating_sub(*at) < pause);
     }
 }
 

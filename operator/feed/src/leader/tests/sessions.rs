@@ -79,3 +79,28 @@ fn a_streamer_that_does_not_poll_is_lost_unless_its_api_shows_the_stream() {
     assert_eq!((known.holder_lost, known.not_polling), (None, true));
     stage.told(two);
 }
+
+#[test]
+fn a_sidecar_that_starts_again_and_again_does_not_hide_a_dead_streamer() {
+    let (mut stage, mut one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    for _ in 0..10 {
+        stage.give(Input::Disconnected { conn: one });
+        one = stage.connect(Hello { polled: None, ..hello("s1") });
+        stage.pass(4_000, &[two]);
+    }
+    let lost = stage.leader.known(stage.now)["media"]["a"].holder_lost;
+    assert!(lost.is_some_and(|lost| lost >= 30_000), "{lost:?}");
+}
+
+#[test]
+fn a_dead_streamers_last_word_is_not_said_to_be_capturing() {
+    use super::super::view::Capture;
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    let set = BTreeMap::from([("a".to_owned(), Run::Capture)]);
+    stage.give(Input::Frame { conn: one, frame: Up::Runs { set, gone: vec![] } });
+    assert_eq!(stage.leader.capture(&stream("a"), stage.now), Capture::Running);
+    stage.pass(20_000, &[two]);
+    assert_eq!(stage.leader.capture(&stream("a"), stage.now), Capture::Unknown);
+}

@@ -92,3 +92,20 @@ fn rows_without_record_and_stream_go_unless_they_are_many() {
     stage.pass(600_000, &[one, two]);
     assert!(stage.told(two).contains(&"delete x7".to_owned()), "ten minutes are over");
 }
+
+#[test]
+fn a_record_that_ended_leaves_no_claim_behind() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.want(&["a"]);
+    let one = stage.connect(Hello { held: vec![held("a", "s1", 5)], ..hello("s1") });
+    stage.pass(8_000, &[one]);
+    stage.give(Input::Wants { wants: BTreeMap::from([(stream("a"), Want { disabled: true, ..want("a") })]) });
+    stage.plan("a", Change::Release { to: None });
+    let epoch = stage.record("a").unwrap().epoch;
+    stage.give(Input::Frame { conn: one, frame: Up::Released { name: "a".into(), epoch } });
+    stage.plan("a", Change::Remove);
+    stage.give(Input::Wants { wants: BTreeMap::from([(stream("b"), want("b"))]) });
+    stage.want(&["a", "b"]);
+    stage.pass(2_000, &[one]);
+    assert_eq!(stage.record("a"), None, "the old grant took the stream back past the planner");
+}

@@ -194,3 +194,19 @@ fn bump_exceeds_the_delete_that_ended_what_the_holder_served() {
     assert!(stage.record("a").unwrap().epoch > deleted.unwrap(), "an epoch below the delete would never be served");
     assert!(stage.leader.may_plan(stage.now));
 }
+
+#[test]
+fn a_slice_that_cannot_be_made_again_keeps_nobody_from_planning() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    let id = SliceId::of(&stream("a"));
+    stage.slices.remove(&id);
+    stage.refuse_creates = true;
+    stage.give(Input::SliceSeen { id: id.clone(), version: None, term: None });
+    assert!(stage.leader.may_plan(stage.now), "every namespace waits for one that is being deleted");
+    stage.pass(16_000, &[one, two]);
+    assert!(stage.leader.may_plan(stage.now));
+    stage.refuse_creates = false;
+    stage.pass(16_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().streamer, "s1", "what is known is written again once it can be");
+}
