@@ -1,6 +1,6 @@
 //! The feed's client: one long-lived HTTP/2 POST to the leader, wherever it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,13 +85,13 @@ pub struct Feed {
     settings: FeedSettings,
     events: mpsc::Sender<Event>,
     connections: u64,
-    /// The last thing logged about a failed connection, so that it is said once.
-    said: String,
+    /// The last thing logged about each address, so that it is said once for as long as it lasts.
+    said: BTreeMap<String, String>,
 }
 
 impl Feed {
     pub fn new(settings: FeedSettings, events: mpsc::Sender<Event>) -> Self {
-        Self { settings, events, connections: 0, said: String::new() }
+        Self { settings, events, connections: 0, said: BTreeMap::new() }
     }
 
     pub async fn run(mut self) {
@@ -111,7 +111,8 @@ impl Feed {
                 let begun = std::time::Instant::now();
                 let ended = self.connect(&target).await;
                 if begun.elapsed() > Duration::from_millis(LONGEST_PAUSE) {
-                    // It worked for a while: what failed now may be back at once.
+                    // It worked for a while: what failed now may be back at once, and is news.
+                    self.said.clear();
                     wait = FIRST_PAUSE;
                 }
                 last = Some(target.clone());
@@ -156,7 +157,7 @@ impl Feed {
             match tokio::net::lookup_host((host, port)).await {
                 Ok(addresses) => targets.extend(addresses.map(|address| Target { url: url.clone(), address })),
                 Err(error) => {
-                    self.say_once(&format!("--feed {host} has no address: {error}"));
+                    self.say_once(format!("--feed {host}"), format!("has no address: {error}"));
                 }
             }
         }
@@ -237,15 +238,15 @@ impl Feed {
 
     fn say(&mut self, target: &Target, error: &anyhow::Error) {
         let host = target.url.host_str().unwrap_or_default();
-        self.say_once(&format!("feed {host} ({}): {error:#}", target.address));
+        self.say_once(format!("feed {host} ({})", target.address), format!("{error:#}"));
     }
 
-    fn say_once(&mut self, text: &str) {
-        if self.said == text {
+    fn say_once(&mut self, about: String, text: String) {
+        if self.said.get(&about) == Some(&text) {
             return;
         }
-        text.clone_into(&mut self.said);
-        tracing::warn!("{text}");
+        tracing::warn!("{about}: {text}");
+        self.said.insert(about, text);
     }
 }
 
@@ -265,6 +266,7 @@ async fn frames(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<
         401 | 403 => {
             bail!("it does not let this sidecar in ({status}): --token-file must hold this streamer's own token")
         }
+        503 => bail!("it cannot say now whose token this is ({status}): it asks its API server, and goes on trying"),
         _ => bail!("it answers {status}: is --feed the operator's --feed-listen address?"),
     }
     let mut lines = Lines::default();
