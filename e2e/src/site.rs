@@ -8,7 +8,7 @@
 //! let mut site = Site::start("failover", Plan::default()).await?;
 //! let names = site.apply_streams(30).await?;
 //! site.await_captured_once(&names).await?;
-//! site.streamer("s1")?.kill9().await?;
+//! site.kill_streamer("s1").await?;
 //! site.await_captured_once(&names).await?;
 //! site.finish().await
 //! # }
@@ -108,6 +108,20 @@ impl Site {
     pub fn streamer_mut(&mut self, name: &str) -> Result<&mut Streamer> {
         let found = self.streamers.iter_mut().find(|streamer| streamer.name == name);
         found.with_context(|| format!("there is no streamer {name}"))
+    }
+
+    /// Kills a streamer and its sidecar (SIGKILL). When this returns, the source registry has seen its reads end.
+    pub async fn kill_streamer(&self, name: &str) -> Result<()> {
+        self.streamer(name)?.kill9().await?;
+        let ended = self.registry.await_until(
+            |now| match now.values().flatten().filter(|reader| reader.streamer == name).count() {
+                0 => Ok(()),
+                reads => Err(format!("{name} was killed and reads {reads}")),
+            },
+            PATIENCE,
+        );
+        ended.await?;
+        Ok(())
     }
 
     /// Every process of the site.

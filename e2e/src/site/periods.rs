@@ -19,7 +19,7 @@ pub(super) fn poll_min(periods: &Periods) -> u64 {
 pub const FAILOVER_AFTER: &str = "2s";
 
 /// How long anything is waited for. It is reached by what is broken only.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The operator's flags.
 pub(super) fn flags(process: &mut Process, periods: &Periods) {

@@ -136,7 +136,7 @@ impl Site {
     pub async fn entry_with(&self, name: &str, audience: &str) -> Result<Entry> {
         let scheme = if matches!(self.world, World::Manifests { .. }) { "http" } else { "https" };
         let feeds = self.operators.iter().map(|operator| feed_url(scheme, operator.feed)).collect();
-        let entry = Entry { feeds, namespace: self.namespace.clone(), ..Entry::default() };
+        let entry = Entry { feeds, namespace: self.namespace.clone(), streamer: name.to_owned(), ..Entry::default() };
         let World::Kubernetes { client, .. } = &self.world else {
             return Ok(entry);
         };
@@ -147,15 +147,10 @@ impl Site {
         Ok(Entry { authority, token: Some(token), instance: Some(bound.pod_uid), ..entry })
     }
 
-    /// Adds a streamer and its sidecar, without starting them.
+    /// Adds a streamer and its sidecar, without starting them. `name` is that of its processes and files, and in [`Site::streamer`].
     pub async fn add_streamer(&mut self, name: &str, entry: &Entry, args: &[String]) -> Result<()> {
-        self.add_streamer_as(name, name, entry, args).await
-    }
-
-    /// As [`Site::add_streamer`], where `name` (of its processes and files, and in [`Site::streamer`]) is not the name that it goes by.
-    pub async fn add_streamer_as(&mut self, name: &str, says: &str, entry: &Entry, args: &[String]) -> Result<()> {
         let programs = Programs::get().await?;
-        let streamer = Streamer::new(name, says, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
+        let streamer = Streamer::new(name, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
         self.streamers.push(streamer);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::programs::Programs;
 /// A streamer and its sidecar. They keep their addresses, database and configuration over kills and restarts.
 #[derive(Debug)]
 pub struct Streamer {
-    /// The Streamer's `metadata.name`, which the streamer sends as `host`; or another, of one that is not what it says.
+    /// The Streamer's `metadata.name`; or another, where two say that they are one Streamer.
     pub name: String,
     pub sidecar: Process,
     pub sim: Process,
@@ -35,6 +35,8 @@ pub struct Entry {
     /// `--feed`, each.
     pub feeds: Vec<String>,
     pub namespace: String,
+    /// `--streamer`, and what the streamer sends as `host`.
+    pub streamer: String,
     /// `--ca-file`.
     pub authority: Option<PathBuf>,
     /// `--token-file`.
@@ -44,10 +46,9 @@ pub struct Entry {
 }
 
 impl Streamer {
-    /// One that is not started yet, and says that it is the Streamer `says`. `sim_args` go to the streamer as they are.
+    /// One that is not started yet. `sim_args` go to the streamer as they are.
     pub(super) fn new(
         name: &str,
-        says: &str,
         entry: &Entry,
         sim_args: &[String],
         registry: SocketAddr,
@@ -59,7 +60,7 @@ impl Streamer {
         let mut sidecar = Process::new(&format!("{name}-sidecar"), programs.sidecar(), folder);
         sidecar.flag("feed", entry.feeds.join(","));
         sidecar.flag("namespace", &entry.namespace);
-        sidecar.flag("streamer", says);
+        sidecar.flag("streamer", &entry.streamer);
         let data = folder.join(format!("{name}-data"));
         std::fs::create_dir_all(&data)?;
         sidecar.flag("data", &data);
@@ -75,7 +76,7 @@ impl Streamer {
             sidecar.flag("instance", instance);
         }
         let mut sim = Process::new(&format!("{name}-streamer"), programs.streamer_sim(), folder);
-        sim.flag("hostname", says);
+        sim.flag("hostname", &entry.streamer);
         sim.flag("config-external", format!("http://{answers}"));
         sim.flag("api-listen", api.to_string());
         sim.flag("registry", registry.to_string());
@@ -104,6 +105,11 @@ impl Streamer {
     pub async fn metrics(&self) -> Result<String> {
         let answer = self.client.get(format!("http://{}/metrics", self.http)).send().await?;
         Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// The value of one line of its `/metrics`; 0 where it is not said.
+    pub async fn metric(&self, line: &str) -> Result<f64> {
+        super::metric(&self.metrics().await?, line)
     }
 
     /// What the sidecar would answer its streamer now: the status, and the streams where it is 200.

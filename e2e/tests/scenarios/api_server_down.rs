@@ -31,7 +31,7 @@ async fn api_server_down() -> Result<()> {
     let lost = site.read_by("s3");
     ensure!(lost.len() == 10, "s3 has {} streams", lost.len());
     let killed = site.registry.now();
-    site.streamer("s3")?.kill9().await?;
+    site.kill_streamer("s3").await?;
     for operator in &site.operators {
         ensure!(operator.process.is_running(), "{} has ended", operator.process.name());
     }

@@ -51,7 +51,7 @@ async fn canary_password() -> Result<()> {
 
     let lost = site.read_by("s1");
     ensure!(!lost.is_empty(), "s1 has no streams");
-    site.streamer("s1")?.kill9().await?;
+    site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     let leader = site.await_leader().await?;
     site.operators[leader].process.kill9().await?;

@@ -27,7 +27,8 @@ async fn foreign_token() -> Result<()> {
         let counted = format!("weir_feed_refused_total{{reason=\"{reason}\"}}");
         let before = site.operators[0].metric(&counted).await?;
         let process = if name == "s1" { "impostor" } else { name };
-        site.add_streamer_as(process, name, &entry, &[]).await?;
+        let entry = Entry { streamer: name.to_owned(), ..entry };
+        site.add_streamer(process, &entry, &[]).await?;
         let intruder = site.streamers.last_mut().context("it was added")?;
         intruder.sidecar.start()?;
         until(&format!("{process} is refused"), async || {

@@ -40,7 +40,7 @@ async fn invalid_document() -> Result<()> {
     let other = site.streamers.iter().find(|streamer| streamer.name != holder).expect("there are three");
     let lost = site.read_by(&other.name);
     let killed = site.registry.now();
-    other.kill9().await?;
+    site.kill_streamer(&other.name).await?;
     site.await_captured_once(&names).await?;
     let taken: BTreeSet<String> = site.read_by(&holder).intersection(&lost).cloned().collect();
     ensure!(!taken.is_empty(), "{holder} took none of {lost:?}");

@@ -13,7 +13,7 @@ async fn killed_streamer_comes_back() -> Result<()> {
     let lost = site.read_by("s1");
     ensure!(lost.len() == 10, "s1 has {} streams", lost.len());
 
-    site.streamer("s1")?.kill9().await?;
+    site.kill_streamer("s1").await?;
     let moved = site.await_captured_once(&names).await?;
     let before = site.readers();
     let records = site.records().await?;

@@ -31,7 +31,7 @@ async fn leader_killed() -> Result<()> {
     let lost = site.read_by("s2");
     ensure!(!lost.is_empty(), "s2 has no streams");
     let killed = site.registry.now();
-    site.streamer("s2")?.kill9().await?;
+    site.kill_streamer("s2").await?;
     site.await_captured_once(&all).await?;
     site.ensure_undisturbed(all.difference(&lost), killed)?;
     let dark = site.dark_since(&lost, killed);

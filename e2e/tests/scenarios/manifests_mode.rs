@@ -54,7 +54,7 @@ async fn manifests_mode() -> Result<()> {
 
     let lost = site.read_by("s1");
     let killed = site.registry.now();
-    site.streamer("s1")?.kill9().await?;
+    site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), killed)?;
     let dark = site.dark_since(&lost, killed);

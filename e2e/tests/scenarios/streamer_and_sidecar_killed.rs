@@ -12,7 +12,7 @@ async fn streamer_and_sidecar_killed() -> Result<()> {
     ensure!(lost.len() == 20, "s1 has {} streams", lost.len());
 
     let killed = site.registry.now();
-    site.streamer("s1")?.kill9().await?;
+    site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     ensure!(site.read_by("s1").is_empty(), "s1 is dead and reads");
     let counts: Vec<usize> = site.readers().values().map(std::collections::BTreeSet::len).collect();

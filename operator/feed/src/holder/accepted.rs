@@ -193,8 +193,8 @@ impl Holder {
             self.answers.base = None;
             let unseen: BTreeSet<String> =
                 self.answers.open().filter(|given| self.is_unseen(given)).map(|(name, _)| name.clone()).collect();
-            if unseen.is_empty() {
-                index.into_iter().for_each(|index| self.drop_fallbacks(index));
+            if let Some(index) = index.filter(|_| unseen.is_empty()) {
+                self.drop_fallbacks(index);
             }
             let certain = unseen.len() == 1;
             self.set_back(unseen, message, certain, out);
