@@ -21,9 +21,9 @@ pub fn of_return(registry: &Registry, streamer: &str, back: Duration) -> Vec<Str
     let mut lines = Vec::new();
     if let Some(longest) = stopped.iter().max() {
         lines.push(format!(
-            "it captured {} of its old streams again for {:.1} s: streamers start what they have saved, before they ask",
+            "it captured {} of its old streams again for {} ms: streamers start what they have saved, before they ask",
             stopped.len(),
-            longest.as_secs_f64()
+            longest.as_millis()
         ));
         lines.push("its first answered poll left them out, and it stopped them".to_owned());
     }

@@ -59,7 +59,7 @@ async fn a_failover_and_a_return_are_judged_by_what_the_sources_saw() {
     tell(&mut two, &[open("b"), open("c")]).await;
     tell(&mut two, &[close("b"), close("c"), Line::Polled]).await;
     let lines = of_return(&sources.0, "m2", back);
-    assert!(lines[0].starts_with("it captured 2 of its old streams again for 0."), "{lines:?}");
+    assert!(lines[0].starts_with("it captured 2 of its old streams again for "), "{lines:?}");
     assert!(lines[2].starts_with("no stream moved back"), "{lines:?}");
     let good = sources.judge(&["a", "b", "c"], &["b", "c"], lit, killed).unwrap();
     assert!(
