@@ -11,11 +11,14 @@ use weir_e2e::site::{Kind, Plan, Site, credentials, stream};
 const PASSWORD: &str = "c4nary/p@ss:w0rd-7731";
 const ENCODED: &str = "c4nary%2Fp%40ss%3Aw0rd-7731";
 
+/// One that no URL can have, for the line break behind it.
+const BROKEN: &str = "c4nary-w1th-a-break-9902";
+
 #[tokio::test]
 async fn canary_password() -> Result<()> {
     let log = "info,weir_operator=trace,weir_feed=trace,weir_placement=trace,weir_sidecar=trace".to_owned();
     let mut site = Site::start("canary_password", Plan { operators: 2, log, ..Plan::default() }).await?;
-    site.canaries.extend([PASSWORD.to_owned(), ENCODED.to_owned()]);
+    site.canaries.extend([PASSWORD, ENCODED, BROKEN].map(str::to_owned));
     site.apply(&credentials("cam", &[("password", PASSWORD)])).await?;
     let mut names = BTreeSet::new();
     for number in 1..=9 {
@@ -61,9 +64,8 @@ async fn canary_password() -> Result<()> {
     for name in &lost {
         site.await_event(Kind::Stream, name, "FailedOver").await?;
     }
-    site.merge(Kind::Secret, "cam", json!({"stringData": {"password": "line\nbreak"}})).await?;
+    site.merge(Kind::Secret, "cam", json!({"stringData": {"password": format!("{BROKEN}\n")}})).await?;
     site.await_status("cam-1", "Accepted", "False", "InvalidSecretValue").await?;
-    site.canaries.push("line\nbreak".to_owned());
     site.await_captured_once(&names).await?;
     site.finish().await
 }
