@@ -20,6 +20,17 @@ pub struct Newcomer {
     pub(super) streamer: StreamerId,
     pub(super) verified: bool,
     pub(super) hello: Box<Hello>,
+    /// When it was last heard.
+    pub(super) heard: u64,
+    /// When its streamer last asked, if it has since the sidecar started.
+    pub(super) polled_at: Option<u64>,
+}
+
+impl Newcomer {
+    pub(super) fn new(conn: Conn, streamer: StreamerId, verified: bool, hello: Box<Hello>, observed: u64) -> Self {
+        let polled_at = hello.polled.map(|ago| observed.saturating_sub(ago));
+        Self { conn, streamer, verified, hello, heard: observed, polled_at }
+    }
 }
 
 /// What a sidecar's replica has for one name, as told by its hello and by what was sent since.
@@ -50,6 +61,8 @@ pub struct Session {
     pub(super) polled_at: u64,
     /// It has asked since its sidecar started.
     pub(super) has_polled: bool,
+    /// Until when it has not had the time to say how its streamer is.
+    pub(super) grace_until: u64,
     pub(super) api: ApiState,
     pub(super) config: ConfigStatus,
     pub(super) load: Load,
@@ -111,14 +124,14 @@ impl Session {
     /// **Gone**, the raw fact: how long the sidecar has been silent, or the streamer not alive with no API that shows
     /// it running `name`. `None`: it is there.
     pub(super) fn lost_for(&self, name: Option<&str>, silence: u64, alive: u64, observed: u64) -> Option<u64> {
-        let silent = observed.saturating_sub(self.last_heard);
-        let holder_silent = self.conn.is_none() || observed.saturating_sub(self.holder_heard) > silence;
-        // Nothing moves while a newcomer waits for the name of one that is silent.
-        if holder_silent && !self.waiting.is_empty() && silent <= silence {
-            return None;
+        if self.conn.is_none() || observed.saturating_sub(self.holder_heard) > silence {
+            let silent = observed.saturating_sub(self.last_heard);
+            // Nothing moves while a newcomer waits for the name of one that is silent.
+            let awaited = !self.waiting.is_empty() && silent <= silence;
+            return (!awaited).then_some(silent);
         }
-        if self.conn.is_none() || silent > silence {
-            return Some(silent);
+        if observed < self.grace_until {
+            return None;
         }
         let idle = observed.saturating_sub(self.polled_at);
         let shown = self.api == ApiState::Up && name.is_some_and(|name| self.captures(name));
@@ -182,15 +195,19 @@ impl Leader {
         } else {
             // Its waiting counts as contact, so that nothing moves meanwhile.
             session.last_heard = observed;
+            let again = |other: &Newcomer| other.hello.instance == newcomer.hello.instance;
+            let replaced: Vec<Conn> =
+                session.waiting.extract_if(.., |other| again(other)).map(|old| old.conn).collect();
             session.waiting.push(newcomer);
             effects.push(Effect::Send { conn, frame: Down::Wait {} });
+            self.turn_away(replaced, effects);
         }
     }
 
     fn admit(&mut self, newcomer: Newcomer, now: Now, effects: &mut Vec<Effect>) {
         self.news = true;
         self.rows_changed = true;
-        let Newcomer { conn, streamer, hello, .. } = newcomer;
+        let Newcomer { conn, streamer, hello, polled_at, .. } = newcomer;
         let observed = self.observed(now);
         let verdicts: Vec<_> = hello
             .held
@@ -217,12 +234,15 @@ impl Leader {
             let deleted = held.deleted.filter(|deleted| *deleted <= believable).unwrap_or(0);
             (*verdict == Verdict::Ours).then(|| (held.name.clone(), held.epoch.max(deleted)))
         };
-        // A sidecar that starts again and again must not make a dead streamer look alive.
+        // While a sidecar was away nobody could hear its streamer, which has time for a poll now; but one that starts again
+        // and again must not make a dead one look alive.
         let former = self.sessions.get(&streamer).filter(|session| session.reported && !session.left);
-        let polled_at = match (hello.polled, former) {
-            (Some(polled), _) => observed.saturating_sub(polled),
-            (None, former) => former.map_or(observed, |former| former.polled_at),
+        let grace_until = match former {
+            Some(former) if !former.has_polled => former.grace_until,
+            _ => observed + self.periods.silence,
         };
+        let has_polled = polled_at.is_some();
+        let polled_at = polled_at.or(former.map(|former| former.polled_at)).unwrap_or(observed);
         let mut fresh = Session {
             conn: Some(conn),
             instance: Some(hello.instance.clone()),
@@ -233,7 +253,8 @@ impl Leader {
             synced: hello.synced,
             runs: hello.runs.clone(),
             polled_at,
-            has_polled: hello.polled.is_some(),
+            has_polled,
+            grace_until,
             api: hello.api,
             disputed: disputed.map(|(held, _)| (held.name.clone(), held.epoch)).collect(),
             claims: hello.held.iter().zip(of_held).filter_map(ours).collect(),
@@ -278,6 +299,12 @@ impl Leader {
         };
         session.last_heard = observed;
         if session.conn != Some(conn) {
+            if let Some(newcomer) = session.waiting.iter_mut().find(|newcomer| newcomer.conn == conn) {
+                newcomer.heard = observed;
+                if let Up::Alive { polled: Some(ago), .. } = frame {
+                    newcomer.polled_at = Some(observed.saturating_sub(ago));
+                }
+            }
             return;
         }
         session.holder_heard = observed;
@@ -352,16 +379,28 @@ impl Leader {
     /// Admits newcomers whose name has become free: its holder said goodbye, or has been silent for one period.
     pub(super) fn admit_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let observed = self.observed(now);
-        let period = self.periods.period;
-        let mut free = Vec::new();
+        let (period, silence) = (self.periods.period, self.periods.silence);
+        let (mut free, mut gone) = (Vec::new(), Vec::new());
         for session in self.sessions.values_mut().filter(|session| !session.waiting.is_empty()) {
             let silent = observed.saturating_sub(session.holder_heard) >= period;
-            if session.left || silent {
+            // One that has died meanwhile would only make the next one wait as long again.
+            let dead = |newcomer: &Newcomer| observed.saturating_sub(newcomer.heard) > silence;
+            gone.extend(session.waiting.extract_if(.., |newcomer| dead(newcomer)).map(|newcomer| newcomer.conn));
+            if !session.waiting.is_empty() && (session.left || silent) {
                 free.push(session.waiting.remove(0));
             }
         }
+        self.turn_away(gone, effects);
         for newcomer in free {
             self.connected(newcomer, now, effects);
+        }
+    }
+
+    /// Ends connections that waited for a name.
+    fn turn_away(&mut self, conns: Vec<Conn>, effects: &mut Vec<Effect>) {
+        for conn in conns {
+            self.conns.remove(&conn);
+            effects.push(Effect::Close { conn });
         }
     }
 }

@@ -267,7 +267,8 @@ impl super::Leader {
             Input::Expected { streamers } => self.expected = Some(streamers),
             Input::Plan { changes, held_removals } => self.plan(changes, &held_removals, now, effects),
             Input::Connected { conn, streamer, verified, hello } => {
-                self.connected(Newcomer { conn, streamer, verified, hello }, now, effects);
+                let newcomer = Newcomer::new(conn, streamer, verified, hello, self.observed(now));
+                self.connected(newcomer, now, effects);
             }
             Input::Frame { conn, frame } => self.frame(conn, frame, now),
             Input::Disconnected { conn } => self.disconnected(conn),

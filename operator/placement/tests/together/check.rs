@@ -149,7 +149,7 @@ impl World {
             let at = connection.sidecar;
             self.check.heard[at] = self.sim.now;
             if tells {
-                self.check.heard_of[at] = *asked;
+                self.check.heard_of[at] = self.check.heard_of[at].max(*asked);
             }
         }
     }

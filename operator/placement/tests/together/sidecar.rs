@@ -126,6 +126,7 @@ impl World {
             self.check.forget_told(at);
         }
         sidecar.process.start(now);
+        self.check.asked[at] = 0;
         let settings = Settings {
             program: "together".into(),
             namespace: NAMESPACE.into(),

@@ -23,6 +23,70 @@ fn a_newcomer_waits_until_the_first_is_silent_for_one_period() {
     assert_eq!(stage.told(newcomer), ["mark"], "its turn");
 }
 
+/// A leader with `a` on s1, whose sidecar dies; a newcomer of that name.
+fn succession() -> (Stage, u64, u64) {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    stage.give(Input::Disconnected { conn: one });
+    stage.pass(6_000, &[two]);
+    let newcomer = stage.connect(Hello { instance: "other".into(), polled: None, ..hello("s1") });
+    (stage, two, newcomer)
+}
+
+fn lost(stage: &Stage) -> Option<u64> {
+    stage.leader.known(stage.now)["media"]["a"].holder_lost
+}
+
+#[test]
+fn a_newcomers_waiting_counts_as_contact() {
+    let (mut stage, two, newcomer) = succession();
+    let pings = |stage: &Stage| stage.sent[&newcomer].iter().filter(|frame| matches!(frame, Down::Ping { .. })).count();
+    for _ in 0..7 {
+        assert_eq!(lost(&stage), None, "nothing moves meanwhile");
+        stage.pass(1_000, &[two, newcomer]);
+    }
+    assert!(pings(&stage) >= 6, "it would leave a silent leader");
+    stage.pass(10_000, &[two, newcomer]);
+    assert_eq!(lost(&stage), None, "what it said of its streamer while it waited counts");
+}
+
+#[test]
+fn a_newcomer_that_dies_is_not_waited_for() {
+    let (mut stage, two, dead) = succession();
+    stage.pass(1_000, &[two, dead]);
+    let last = stage.connect(Hello { instance: "last".into(), ..hello("s1") });
+    stage.pass(10_000, &[two, last]);
+    assert!(stage.closed.contains(&dead));
+    assert_eq!(stage.told(last), ["wait", "put a", "mark"]);
+}
+
+#[test]
+fn a_sidecar_that_is_back_has_time_to_hear_its_streamer() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    stage.give(Input::Disconnected { conn: one });
+    stage.pass(20_000, &[two]);
+    let again = stage.connect(Hello { polled: None, ..hello("s1") });
+    assert_eq!(lost(&stage), None, "the streamer may have asked in vain");
+    stage.give(Input::Frame { conn: again, frame: quiet() });
+    stage.pass(4_500, &[two]);
+    stage.give(Input::Frame { conn: again, frame: quiet() });
+    stage.pass(500, &[two]);
+    assert_eq!(lost(&stage), Some(25_000), "it does not ask");
+}
+
+/// A sidecar lives, and its streamer has not asked.
+fn quiet() -> Up {
+    Up::Alive {
+        polled: None,
+        api: ApiState::Absent,
+        config: crate::frames::ConfigStatus::Unknown,
+        load: crate::frames::Load::default(),
+        foreign_host: None,
+        replica_error: None,
+    }
+}
+
 #[test]
 fn a_pod_with_a_new_uid_supersedes_the_old_one_at_once() {
     let (mut stage, one, _) = two();

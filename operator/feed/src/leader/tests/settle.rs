@@ -109,3 +109,23 @@ fn a_record_that_ended_leaves_no_claim_behind() {
     stage.pass(2_000, &[one]);
     assert_eq!(stage.record("a"), None, "the old grant took the stream back past the planner");
 }
+
+#[test]
+fn a_claim_to_a_disabled_stream_makes_no_record() {
+    let mut stage = Stage::leading(vec![]);
+    stage.give(Input::Wants { wants: BTreeMap::from([(stream("a"), Want { disabled: true, ..want("a") })]) });
+    let one = stage.connect(Hello { held: vec![held("a", "s1", 5)], ..hello("s1") });
+    stage.pass(8_000, &[one]);
+    assert_eq!(stage.record("a"), None);
+    assert!(stage.told(one).contains(&"delete a".to_owned()));
+}
+
+#[test]
+fn what_is_held_for_nobody_is_let_go_once_that_is_known() {
+    let mut stage = Stage::leading(vec![]);
+    let runs = Some(BTreeMap::from([("a".to_owned(), Run::Capture)]));
+    let one = stage.connect(Hello { runs, ..hello("s1") });
+    assert_eq!(stage.told(one), ["hold a", "mark"], "somebody may want it");
+    stage.pass(8_000, &[one]);
+    assert_eq!(stage.told(one), ["delete a", "mark"], "or its streamer would hear \"not now\" for ever");
+}
