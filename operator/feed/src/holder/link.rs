@@ -37,6 +37,8 @@ pub enum Why {
 pub struct Session {
     /// The leader has accepted the hello.
     pub welcome: bool,
+    /// The leader has it wait for the name that another instance holds.
+    waits: bool,
     /// When the last frame came.
     heard: u64,
     /// When `alive` was said last.
@@ -109,7 +111,7 @@ impl Holder {
                 self.leave(Why::Superseded, out);
                 out.push(Effect::Exit);
             }
-            Down::Wait {} => {}
+            Down::Wait {} => session.waits = true,
             Down::Refused { message } => self.leave(Why::Refused(message), out),
             edit @ (Down::Put(_) | Down::Delete { .. } | Down::Hold { .. } | Down::Mark { .. }) => {
                 session.deferred.push_back(edit);
@@ -280,14 +282,14 @@ impl Holder {
             return self.leave(Why::Silent(silent), out);
         }
         let due = |last: u64| now.mono >= last.saturating_add(periods.ping);
-        if session.welcome && session.alive.is_none_or(due) {
+        if (session.welcome || session.waits) && session.alive.is_none_or(due) {
             self.say_alive(now, out);
         }
     }
 
     pub(super) fn say_alive(&mut self, now: Now, out: &mut Vec<Effect>) {
         let polled = self.polled(now);
-        let Some(session) = self.session.as_mut().filter(|session| session.welcome) else {
+        let Some(session) = self.session.as_mut().filter(|session| session.welcome || session.waits) else {
             return;
         };
         session.alive = Some(now.mono);

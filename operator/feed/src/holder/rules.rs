@@ -465,6 +465,39 @@ fn a_disk_that_fails_stops_no_answer_and_shows() {
     assert_eq!(rig.holder.replica_error(), None, "tried again");
 }
 
+/// What it says of its streamer's last request, each time that it lives.
+fn polled(rig: &mut Rig) -> Vec<Option<u64>> {
+    let said = std::mem::take(&mut rig.sent).into_iter();
+    said.filter_map(|up| if let Up::Alive { polled, .. } = up { Some(polled) } else { None }).collect()
+}
+
+#[test]
+fn one_that_waits_for_its_name_says_that_it_lives() {
+    let mut rig = Rig::new(false);
+    rig.step(Input::Connected);
+    rig.tick_to(1_500);
+    assert_eq!(polled(&mut rig), [], "not before it is answered");
+    rig.hear(Down::Wait {});
+    rig.ask(&[]);
+    rig.tick_to(1_700);
+    assert_eq!(polled(&mut rig), [Some(200)]);
+}
+
+#[test]
+fn its_own_freeze_is_not_the_streamers_silence() {
+    let mut rig = Rig::synced(false);
+    rig.poll();
+    for now in [2_000, 3_000] {
+        rig.tick_to(now);
+    }
+    rig.sent.clear();
+    rig.tick_to(7_000);
+    assert_eq!(polled(&mut rig), [Some(1_999)]);
+    rig.poll();
+    rig.tick_to(9_000);
+    assert_eq!(polled(&mut rig), [Some(1_000)]);
+}
+
 #[test]
 fn a_superseded_sidecar_serves_nobody_and_ends() {
     let mut rig = Rig::synced(false);

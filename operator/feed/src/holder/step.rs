@@ -89,6 +89,10 @@ pub struct Holder {
     pub(super) pending: BTreeMap<String, Pending>,
     pub(super) session: Option<Session>,
     pub(super) started: u64,
+    /// The last step, monotonic ms.
+    pub(super) last_step: u64,
+    /// For how long in all this process was not running since the streamer last asked, in ms.
+    pub(super) stalled: u64,
     /// A mark was applied since the start.
     pub(super) marked: bool,
     /// When a leader was last heard.
@@ -111,6 +115,8 @@ impl Holder {
             pending: BTreeMap::new(),
             session: None,
             started: now.mono,
+            last_step: now.mono,
+            stalled: 0,
             marked: false,
             heard: None,
             superseded: false,
@@ -121,6 +127,7 @@ impl Holder {
     /// Takes one input in.
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
+        self.count_stall(now);
         match input {
             Input::Connected => self.greet(now, &mut out),
             Input::Disconnected => self.part(),
@@ -141,6 +148,15 @@ impl Holder {
         }
         self.follow_up(now, &mut out);
         out
+    }
+
+    /// For as long as this process stood still it took no request: that is not the streamer's silence.
+    fn count_stall(&mut self, now: Now) {
+        let gap = now.mono.saturating_sub(self.last_step);
+        self.last_step = now.mono;
+        if gap > self.periods().ping * 2 {
+            self.stalled = self.stalled.saturating_add(gap);
+        }
     }
 
     /// The periods of the last welcome.
@@ -181,14 +197,15 @@ impl Holder {
         self.is_welcome()
     }
 
-    /// Milliseconds since the streamer last asked.
+    /// Milliseconds since the streamer last asked, less the time for which nobody was there to hear it.
     pub(super) fn polled(&self, now: Now) -> Option<u64> {
         let last = self.watch.last_request?;
-        Some(now.mono.saturating_sub(last))
+        Some(now.mono.saturating_sub(last).saturating_sub(self.stalled))
     }
 
     fn asked(&mut self, number: u64, request: &Request, host: Option<String>, now: Now, out: &mut Vec<Effect>) {
         self.watch.asked(request, now.mono);
+        self.stalled = 0;
         if let Some(host) = host {
             let ours = host == self.settings.about.hostname;
             self.watch.foreign_host = Some(host).filter(|_| !ours);
