@@ -29,7 +29,7 @@ use crate::programs::Programs;
 pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 
 /// How long anything is waited for beyond what it should take. Only what is broken takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// For whoever watches; nothing rests on it.
 const TIME_TO_LOOK: Duration = Duration::from_secs(3);
@@ -92,7 +92,10 @@ impl Demo {
             "\n{BOLD}{} is back{PLAIN}, with its old database and its old configuration",
             failover.streamer
         ));
-        self.screen.say(&after.iter().map(|line| format!("  {line}\n")).collect::<String>());
+        for line in after {
+            self.screen.say(&format!("  {line}"));
+        }
+        self.screen.say("");
         let dark = outcome::judge(&self.installation.registry, &expected, &failover.streams, lit, failover.killed)?;
         self.tell(&format!("{GREEN}captured once:{PLAIN} {dark}"));
         Ok(())
