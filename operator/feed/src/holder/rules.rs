@@ -489,10 +489,12 @@ fn its_own_freeze_is_not_the_streamers_silence() {
     rig.poll();
     for now in [2_000, 3_000] {
         rig.tick_to(now);
+        rig.hear(Down::Ping { term: 10, may_speak: 10_000 });
     }
     rig.sent.clear();
     rig.tick_to(7_000);
     assert_eq!(polled(&mut rig), [Some(1_999)]);
+    rig.hear(Down::Ping { term: 10, may_speak: 10_000 });
     rig.poll();
     rig.tick_to(9_000);
     assert_eq!(polled(&mut rig), [Some(1_000)]);
