@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// All periods, in milliseconds. Set on the operator, sent to each sidecar in the welcome. Tests shrink it as a whole.
+/// All periods, in milliseconds. Set on the operator, sent to each sidecar in the welcome: one that is newer than the
+/// sidecar is read over there. Tests shrink it as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Periods {
     /// The longest time between two polls of a streamer (`config_external` is asked every 2–3 s).
     pub poll: u64,
@@ -85,6 +86,20 @@ mod tests {
     #[test]
     fn the_default_periods_hold_their_own_inequalities() {
         Periods::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_welcome_of_a_newer_operator_is_understood() {
+        let welcome = crate::frames::Down::Welcome {
+            version: crate::frames::VERSION,
+            term: 10,
+            seal: crate::grant::Seal("k:10".into()),
+            periods: Periods::default(),
+        };
+        let mut newer = serde_json::to_value(&welcome).unwrap();
+        newer["periods"]["drain"] = 60_000.into();
+        newer["cluster"] = "north".into();
+        assert_eq!(serde_json::from_value::<crate::frames::Down>(newer).unwrap(), welcome);
     }
 
     #[test]
