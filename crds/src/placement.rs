@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weir_feed::record::Record;
+use weir_feed::record::{Phase, Record};
 
 /// The most records of one slice; its 512 KiB are full long before.
 pub const MAX_RECORDS: u32 = 40_000;
@@ -60,4 +60,13 @@ pub struct PlacementStatus {
     pub streams: u32,
     /// How many of them are being released.
     pub releasing: u32,
+}
+
+impl PlacementStatus {
+    /// Counts a slice's records.
+    pub fn of(records: &[Record]) -> Self {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let releasing = records.iter().filter(|record| record.phase == Phase::Releasing).count();
+        Self { streams: count(records.len()), releasing: count(releasing) }
+    }
 }

@@ -100,11 +100,6 @@ impl<T> Filled<T> {
     pub fn into_inner(self) -> T {
         self.0
     }
-
-    /// The value, passwords included.
-    pub const fn expose(&self) -> &T {
-        &self.0
-    }
 }
 
 impl<T> fmt::Debug for Filled<T> {

@@ -12,8 +12,17 @@ use weir_feed::grant::KeyRing;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::{Record, StreamerId};
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod kubernetes;
 pub mod manifests;
+mod removals;
+
+/// The only type of Secret that is read: otherwise a Stream could read any Secret of its namespace out to a URL.
+const CREDENTIALS: &str = "weir.dev/credentials";
+
+/// The annotation with the whole of the last `kubectl apply` once more, passwords included.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The annotation of a Placement (value `true`) that confirms the removal which it holds.
 pub const CONFIRM_REMOVAL: &str = "weir.dev/confirm-removal";
@@ -30,7 +39,11 @@ pub struct ObjectRef {
 pub enum Object<T> {
     Readable(Arc<T>),
     /// `generation` and the status conditions' owner still need a condition written for it.
-    Malformed { uid: String, generation: i64, message: String },
+    Malformed {
+        uid: String,
+        generation: i64,
+        message: String,
+    },
 }
 
 /// The data of a Secret of type `weir.dev/credentials`, by key. Never shown.
@@ -137,7 +150,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn create_slice(&self, id: &SliceId, term: u64) -> impl Future<Output = Outcome> + Send;
     /// Writes `term` into a slice if it is at `version` with `old_term`.
     fn take_slice(&self, id: &SliceId, version: u64, old_term: u64, term: u64) -> impl Future<Output = Outcome> + Send;
-    /// Replaces a slice's records if it is at `version` with `term`.
+    /// Replaces a slice's records if it is at `version` with `term`. Once no slice of the namespace holds a removal any
+    /// more, [`CONFIRM_REMOVAL`] is taken off: the watch shows the slice that had it.
     fn write_slice(
         &self,
         id: &SliceId,

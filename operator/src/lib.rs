@@ -13,4 +13,5 @@ pub mod reconcile;
 pub mod report;
 pub mod reporter;
 pub mod run;
+mod text;
 pub mod unregistered;

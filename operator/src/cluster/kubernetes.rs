@@ -19,6 +19,7 @@ use self::events::Series;
 use self::request::Failure;
 use self::status::Written;
 use self::store::Store;
+use super::removals::Removals;
 use super::{Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble};
 
 mod campaign;
@@ -86,6 +87,7 @@ pub struct Kubernetes {
     shared: Arc<Shared>,
     observed: OnceLock<watch::Receiver<Arc<Observed>>>,
     written: Written,
+    removals: Removals,
     series: Series,
     /// Ends the watches.
     stop: CancellationToken,
@@ -156,6 +158,7 @@ impl Kubernetes {
             }),
             observed: OnceLock::new(),
             written: Written::default(),
+            removals: Removals::default(),
             series: Series::default(),
             _stop: stop.clone().drop_guard(),
             stop,

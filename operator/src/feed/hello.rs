@@ -5,9 +5,9 @@ use weir_feed::frames::{Hello, Up, VERSION};
 use weir_feed::record::StreamerId;
 
 use crate::cluster::Identity;
+use crate::text::is_name;
 
-/// Bounds of what a hello says of itself and what ends in a status.
-const MAX_NAME: usize = 253;
+/// The longest instance that a hello may name: it ends in a status.
 const MAX_INSTANCE: usize = 128;
 
 /// Why a connection is refused.
@@ -106,17 +106,6 @@ pub(super) fn admit(hello: &mut Hello, identity: Option<&Identity>) -> Result<(S
     }
     let verified = identity.is_some_and(|identity| identity.instance.is_some());
     Ok((claimed, verified))
-}
-
-/// A DNS subdomain (RFC 1123), as Kubernetes checks names.
-fn is_name(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    text.len() <= MAX_NAME && text.split('.').all(label)
 }
 
 #[cfg(test)]

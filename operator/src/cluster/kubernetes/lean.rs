@@ -12,10 +12,8 @@ use weir_crds::stream::{Stream, StreamStatus};
 use weir_crds::streamer::{Streamer, StreamerStatus};
 
 use super::status::digest;
-use crate::cluster::{Object, ObjectRef};
-
-/// The whole of the last `kubectl apply` once more, passwords included.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::cluster::{LAST_APPLIED, Object, ObjectRef};
+use crate::text::shortened;
 
 /// The most that is said about one malformed object, in bytes.
 const MAX_MESSAGE: usize = 1024;
@@ -90,11 +88,6 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Lean<K> {
             shortened(&sentences.join("; "), MAX_MESSAGE).to_owned()
         })
     }
-}
-
-/// The beginning of a text, at most `most` bytes of it.
-pub(super) fn shortened(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 
 /// A kind whose objects are observed and get a status.
@@ -217,11 +210,5 @@ mod tests {
         let spec = json!({"inputs": [{"url": "rtsp://camera/1"}]});
         let (_, without) = stream(&spec, &Value::Null);
         assert_eq!(without.status, Some(digest(&StreamStatus::default())));
-    }
-
-    #[test]
-    fn a_text_is_shortened_between_letters() {
-        assert_eq!(shortened("größe", 3), "gr");
-        assert_eq!(shortened("größe", 99), "größe");
     }
 }

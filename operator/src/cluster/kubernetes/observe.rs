@@ -18,10 +18,7 @@ use super::lean::{Lean, entry, object_ref};
 use super::request::Failure;
 use super::store::{Listing, Store};
 use super::{Kubernetes, Scope, Shared};
-use crate::cluster::{Credentials, ObjectRef, Observed};
-
-/// The only type of Secret that is read: otherwise a Stream could read any Secret of its namespace out to a URL.
-const CREDENTIALS: &str = "weir.dev/credentials";
+use crate::cluster::{CREDENTIALS, Credentials, ObjectRef, Observed};
 
 /// How long one watch lasts before it is begun anew, in seconds: a connection that has died silently is noticed then.
 pub(super) const WATCH: u32 = 45;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use weir_crds::placement::{Placement, PlacementSpec, PlacementStatus};
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
-use weir_feed::record::{Phase, Record};
+use weir_feed::record::Record;
 
 use super::lean::{Lean, version_of};
 use super::observe::{Told, watched};
@@ -64,7 +64,6 @@ fn taking(version: u64, old_term: u64, term: u64) -> Value {
 
 /// The patch that replaces the records.
 fn writing(version: u64, term: u64, records: &[Record], until: Option<u64>) -> Value {
-    let releasing = records.iter().filter(|record| record.phase == Phase::Releasing).count();
     let removal = until.and_then(|until| {
         let until = Timestamp::from_millisecond(i64::try_from(until).ok()?).ok()?;
         Some(json!({"until": until.to_string()}))
@@ -73,7 +72,7 @@ fn writing(version: u64, term: u64, records: &[Record], until: Option<u64>) -> V
         json!({"op": "test", "path": "/metadata/resourceVersion", "value": version.to_string()}),
         json!({"op": "test", "path": "/spec/term", "value": term}),
         json!({"op": "add", "path": "/spec/records", "value": records}),
-        json!({"op": "add", "path": "/status", "value": {"streams": records.len(), "releasing": releasing}}),
+        json!({"op": "add", "path": "/status", "value": PlacementStatus::of(records)}),
         json!({"op": "add", "path": "/spec/removal", "value": removal}),
     ];
     if removal.is_none() {
@@ -81,6 +80,13 @@ fn writing(version: u64, term: u64, records: &[Record], until: Option<u64>) -> V
         patch.push(json!({"op": "remove", "path": "/spec/removal"}));
     }
     Value::Array(patch)
+}
+
+/// The patch that takes the confirmation of a removal off. It tests no version: whatever else is written meanwhile, the
+/// annotation is used up.
+fn unconfirming() -> Value {
+    let path = format!("/metadata/annotations/{}", CONFIRM_REMOVAL.replace('/', "~1"));
+    json!([{"op": "test", "path": path, "value": "true"}, {"op": "remove", "path": path}])
 }
 
 /// How a write ended that was answered like this.
@@ -100,6 +106,7 @@ impl Kubernetes {
             slices.extend(more);
             version = version.max(at);
         }
+        self.removals.listed(&slices);
         Ok((slices, version))
     }
 
@@ -130,8 +137,15 @@ impl Kubernetes {
     pub(super) async fn read(&self, id: &SliceId) -> Result<Option<Slice>, Trouble> {
         let api = Api::<Lean<Placement>>::namespaced(self.client.clone(), &id.namespace);
         match bounded(self.limit, api.get(&id.object())).await {
-            Ok(lean) => read(id.clone(), &lean).map(Some),
-            Err(failure) if failure.is_absent() => Ok(None),
+            Ok(lean) => {
+                let slice = read(id.clone(), &lean)?;
+                self.removals.read(id, Some(&slice));
+                Ok(Some(slice))
+            }
+            Err(failure) if failure.is_absent() => {
+                self.removals.read(id, None);
+                Ok(None)
+            }
             Err(failure) => Err(Trouble(format!("{id} cannot be read: {failure}"))),
         }
     }
@@ -158,7 +172,24 @@ impl Kubernetes {
         records: &[Record],
         until: Option<u64>,
     ) -> Outcome {
-        self.patch(id, writing(version, term, records, until)).await
+        let outcome = self.patch(id, writing(version, term, records, until)).await;
+        if let Outcome::Done { .. } = outcome {
+            for confirmed in self.removals.written(id, until.is_some()) {
+                self.take_off_confirmation(&confirmed).await;
+            }
+        }
+        outcome
+    }
+
+    /// Takes the used-up confirmation off, as a person would: the watch tells the leader, who knows the slice with it.
+    async fn take_off_confirmation(&self, id: &SliceId) {
+        match self.patch(id, unconfirming()).await {
+            // Refused: it is not there any more.
+            Outcome::Done { .. } | Outcome::Refused { .. } => self.removals.taken_off(id),
+            Outcome::Unknown { message } => {
+                tracing::warn!("the annotation {CONFIRM_REMOVAL} of {id} is used up and stays for now: {message}");
+            }
+        }
     }
 
     async fn patch(&self, id: &SliceId, patch: Value) -> Outcome {
@@ -310,6 +341,7 @@ async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_feed::record::Phase;
 
     fn head(name: &str, version: &str, term: &Value) -> Head {
         let metadata = json!({"namespace": "media", "name": name, "resourceVersion": version});
@@ -351,18 +383,19 @@ mod tests {
         for operation in patch.as_array().unwrap() {
             let pointer = operation["path"].as_str().unwrap();
             let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let key = key.replace("~1", "/");
             let parent = document.pointer_mut(parent).ok_or("no parent")?;
             let parent = parent.as_object_mut().unwrap();
             match operation["op"].as_str().unwrap() {
-                "test" if parent.get(key) == Some(&operation["value"]) => {}
-                "replace" if parent.contains_key(key) => {
-                    parent.insert(key.into(), operation["value"].clone());
+                "test" if parent.get(&key) == Some(&operation["value"]) => {}
+                "replace" if parent.contains_key(&key) => {
+                    parent.insert(key, operation["value"].clone());
                 }
                 "add" => {
-                    parent.insert(key.into(), operation["value"].clone());
+                    parent.insert(key, operation["value"].clone());
                 }
                 "remove" => {
-                    parent.remove(key).ok_or("nothing to remove")?;
+                    parent.remove(&key).ok_or("nothing to remove")?;
                 }
                 other => return Err(format!("{other} {pointer}")),
             }
@@ -416,6 +449,9 @@ mod tests {
         assert!(!read_back(&document).removal_confirmed);
         document["metadata"]["annotations"] = json!({CONFIRM_REMOVAL: "true"});
         assert!(read_back(&document).removal_confirmed);
+        apply(&mut document, &unconfirming()).unwrap();
+        assert!(!read_back(&document).removal_confirmed);
+        apply(&mut document, &unconfirming()).unwrap_err();
     }
 
     #[test]

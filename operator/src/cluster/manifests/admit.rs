@@ -12,14 +12,12 @@ use sha2::{Digest, Sha256};
 use weir_crds::{Problem, Stream, Streamer};
 
 use super::documents::Document;
-use super::file;
 use super::known::{Entry, Key, Kind, Known};
-use crate::cluster::{Credentials, Object, ObjectRef};
+use crate::cluster::{CREDENTIALS, Credentials, LAST_APPLIED, Object, ObjectRef};
+use crate::text::is_name;
 
 /// What a namespace's objects without one are in, as for `kubectl`.
 const DEFAULT_NAMESPACE: &str = "default";
-/// The only Secrets that are read.
-const CREDENTIALS: &str = "weir.dev/credentials";
 
 /// What a directory declares.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +142,7 @@ impl Admission {
         if declared.is_none() && document.text(&["type"]) != Some(CREDENTIALS) {
             return foreign("only Secrets of type weir.dev/credentials are read");
         }
-        if !file::is_name(name) || !file::is_name(namespace) || namespace.contains('.') {
+        if !is_name(name) || !is_name(namespace) || namespace.contains('.') {
             return Sorted::Wrong(format!(
                 "{at}: a {kind} without a usable name: metadata.name is made of small letters, digits, '-' and '.', metadata.namespace of small letters, digits and '-'"
             ));
@@ -161,6 +159,10 @@ impl Admission {
         let mut value = document.value.clone();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("namespace".to_owned(), key.object.namespace.clone().into());
+            // The spec once more, where nobody hides its passwords.
+            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.remove(LAST_APPLIED);
+            }
         }
         let hash: [u8; 32] = Sha256::digest(value.to_string()).into();
         let news = &mut self.news;

@@ -13,11 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::placement::{Placement, PlacementSpec, PlacementStatus, Removal};
 use weir_feed::digest::slice_of;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
-use weir_feed::record::{Phase, Record};
+use weir_feed::record::Record;
 
 use super::file::{self, StateError};
 use super::lock::Lock;
+use crate::cluster::removals::Removals;
 use crate::cluster::{CONFIRM_REMOVAL, SliceSeen};
+use crate::text::is_name;
 
 /// The annotation with a slice's version. Not `metadata.resourceVersion`: the API server refuses to create an object
 /// that has one.
@@ -31,6 +33,7 @@ pub(super) struct Slices {
     directory: PathBuf,
     lock: Arc<Lock>,
     seen: Mutex<Seen>,
+    removals: Removals,
 }
 
 #[derive(Default)]
@@ -56,7 +59,7 @@ impl Slices {
     pub(super) fn open(state: &Path, lock: Arc<Lock>) -> Result<Self, StateError> {
         let directory = state.join("placements");
         file::make_directory(&directory).map_err(|error| unwritable(&directory, &error))?;
-        let slices = Self { directory, lock, seen: Mutex::default() };
+        let slices = Self { directory, lock, seen: Mutex::default(), removals: Removals::default() };
         slices.list()?;
         Ok(slices)
     }
@@ -85,6 +88,7 @@ impl Slices {
         for id in self.ids()? {
             slices.extend(self.read(&id)?);
         }
+        self.removals.listed(&slices);
         let seen = self.seen();
         let went_back = slices
             .iter()
@@ -98,9 +102,11 @@ impl Slices {
     pub(super) fn read(&self, id: &SliceId) -> Result<Option<Slice>, StateError> {
         let before = self.stamp(id);
         let Some(placement) = self.load(id)? else {
+            self.removals.read(id, None);
             return Ok(None);
         };
         let slice = slice_from(id, &placement);
+        self.removals.read(id, Some(&slice));
         // A file that was replaced in between has a stamp that is not the one of what was read.
         let stamp = self.stamp(id).filter(|after| before == Some(*after));
         self.note(id, stamp, slice.version, slice.term);
@@ -142,10 +148,31 @@ impl Slices {
         records: Vec<Record>,
         removal_until: Option<u64>,
     ) -> Outcome {
-        self.swap(id, version, term, |placement| {
+        let outcome = self.swap(id, version, term, |placement| {
             placement.spec.records = records;
             placement.spec.removal = removal_until.and_then(time).map(|until| Removal { until });
-        })
+        });
+        if let Outcome::Done { .. } = outcome {
+            for confirmed in self.removals.written(id, removal_until.is_some()) {
+                self.take_off_confirmation(&confirmed);
+            }
+        }
+        outcome
+    }
+
+    /// Takes the used-up confirmation off, as a person would: [`Self::changes`] tells whoever knows the slice with it.
+    fn take_off_confirmation(&self, id: &SliceId) {
+        let edit = || -> Result<(), StateError> {
+            if let Some(mut placement) = self.load(id)? {
+                placement.metadata.annotations.get_or_insert_default().remove(CONFIRM_REMOVAL);
+                self.put(id, &placement).map_err(|error| unwritable(&self.path(id), &error))?;
+            }
+            self.removals.taken_off(id);
+            Ok(())
+        };
+        if let Some(Err(error)) = self.lock.while_held(edit) {
+            tracing::warn!("the annotation {CONFIRM_REMOVAL} is used up and stays for now: {error}");
+        }
     }
 
     /// What changed since this was last asked, or since the slices were last read or written here. A file that a person
@@ -188,6 +215,11 @@ impl Slices {
                         "{id} is at version {at} of term {of}, not at version {version} of term {term}"
                     ));
                 }
+                // Another version by right, as soon as anybody looks.
+                let known = self.seen().files.get(id).copied();
+                if known.map(|(stamp, ..)| stamp) != self.stamp(id) {
+                    return refused(format!("{id} was edited since it was read"));
+                }
                 change(&mut placement);
                 self.store(id, placement)
             }
@@ -196,7 +228,7 @@ impl Slices {
 
     /// Runs a write while the lease is ours, so that two processes never swap at once.
     fn locked(&self, id: &SliceId, write: impl FnOnce() -> Outcome) -> Outcome {
-        if !file::is_name(&id.namespace) || id.index > 15 {
+        if !is_name(&id.namespace) || id.index > 15 {
             return refused(format!("{id:?} is not the name of a slice"));
         }
         let not_ours = || refused(format!("{id} was not written: the lock of the state directory is not ours"));
@@ -208,20 +240,19 @@ impl Slices {
         let version = self.seen().highest.max(version_of(&placement)) + 1;
         let annotations = placement.metadata.annotations.get_or_insert_default();
         annotations.insert(VERSION.to_owned(), version.to_string());
-        let count = |records: usize| u32::try_from(records).unwrap_or(u32::MAX);
-        let releasing = placement.spec.records.iter().filter(|record| record.phase == Phase::Releasing);
-        placement.status =
-            Some(PlacementStatus { streams: count(placement.spec.records.len()), releasing: count(releasing.count()) });
-        let path = self.path(id);
-        let written = serde_json::to_vec(&placement).map_err(Into::into).and_then(|text| {
-            file::make_directory(path.parent().unwrap_or(&self.directory))?;
-            file::replace(&path, &text)
-        });
-        if let Err(error) = written {
-            return Outcome::Unknown { message: unwritable(&path, &error).0 };
+        placement.status = Some(PlacementStatus::of(&placement.spec.records));
+        if let Err(error) = self.put(id, &placement) {
+            return Outcome::Unknown { message: unwritable(&self.path(id), &error).0 };
         }
         self.note(id, self.stamp(id), version, placement.spec.term);
         Outcome::Done { version }
+    }
+
+    fn put(&self, id: &SliceId, placement: &Placement) -> std::io::Result<()> {
+        let path = self.path(id);
+        let text = serde_json::to_vec(placement)?;
+        file::make_directory(path.parent().unwrap_or(&self.directory))?;
+        file::replace(&path, &text)
     }
 
     fn note(&self, id: &SliceId, stamp: Option<Stamp>, version: u64, term: u64) {
@@ -249,7 +280,7 @@ impl Slices {
         let mut ids = Vec::new();
         for namespace in file::names(&self.directory)? {
             let directory = self.directory.join(&namespace);
-            if !directory.is_dir() || !file::is_name(&namespace) {
+            if !directory.is_dir() || !is_name(&namespace) {
                 continue;
             }
             let indices = file::names(&directory)?.into_iter().filter_map(|name| index_of(&name));

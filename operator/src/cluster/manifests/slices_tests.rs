@@ -36,6 +36,13 @@ fn path(state: &State, id: &SliceId) -> PathBuf {
     state.dir.path().join(format!("placements/{}/{}.json", id.namespace, id.object()))
 }
 
+/// A person confirms a removal.
+fn annotate(state: &State, id: &SliceId) {
+    let mut placement: Placement = serde_json::from_slice(&fs::read(path(state, id)).unwrap()).unwrap();
+    placement.metadata.annotations.as_mut().unwrap().insert(CONFIRM_REMOVAL.into(), "true".into());
+    fs::write(path(state, id), serde_json::to_vec(&placement).unwrap()).unwrap();
+}
+
 #[test]
 fn a_slice_is_created_taken_and_filled_and_read_again_after_a_restart() {
     let state = state();
@@ -177,9 +184,7 @@ fn what_others_do_to_the_files_is_seen_and_our_own_writes_are_not() {
     let written = version(&state.slices.write(&id, created, 5, vec![record], None));
     assert_eq!(state.slices.changes().unwrap(), []);
 
-    let mut placement: Placement = serde_json::from_slice(&fs::read(path(&state, &id)).unwrap()).unwrap();
-    placement.metadata.annotations.as_mut().unwrap().insert(CONFIRM_REMOVAL.into(), "true".into());
-    fs::write(path(&state, &id), serde_json::to_vec(&placement).unwrap()).unwrap();
+    annotate(&state, &id);
     let seen = state.slices.changes().unwrap();
     let [SliceSeen { version: Some(edited), term: Some(5), .. }] = seen.as_slice() else { panic!("{seen:?}") };
     assert!(*edited > written, "an edit is a version of its own");
@@ -189,5 +194,44 @@ fn what_others_do_to_the_files_is_seen_and_our_own_writes_are_not() {
 
     fs::remove_file(path(&state, &id)).unwrap();
     assert_eq!(state.slices.changes().unwrap(), [SliceSeen { id, version: None, term: None }]);
+    assert_eq!(state.slices.changes().unwrap(), []);
+}
+
+#[test]
+fn an_edit_that_nobody_has_read_yet_is_not_written_over() {
+    let state = state();
+    let (id, record) = record("bunny", 9);
+    let created = version(&state.slices.create(&id, 5));
+    annotate(&state, &id);
+    assert!(matches!(state.slices.write(&id, created, 5, vec![record.clone()], None), Outcome::Refused { .. }));
+    let read = state.slices.read(&id).unwrap().unwrap();
+    assert!(read.removal_confirmed);
+    version(&state.slices.write(&id, read.version, 5, vec![record], None));
+}
+
+#[test]
+fn a_confirmation_is_taken_off_when_its_removal_is_through_and_that_is_seen() {
+    let state = state();
+    let (id, record) = record("bunny", 9);
+    let other = SliceId { namespace: "media".into(), index: id.index ^ 1 };
+    let held = Some(1_700_000_000_000);
+    let mut versions = [&id, &other].map(|id| {
+        let created = version(&state.slices.create(id, 5));
+        version(&state.slices.write(id, created, 5, vec![], held))
+    });
+    annotate(&state, &id);
+    let seen = state.slices.changes().unwrap();
+    let [SliceSeen { version: Some(confirmed), .. }] = seen.as_slice() else { panic!("{seen:?}") };
+    versions[0] = version(&state.slices.write(&id, *confirmed, 5, vec![record.clone()], None));
+    assert!(state.slices.read(&id).unwrap().unwrap().removal_confirmed, "the other slice is still held");
+
+    versions[1] = version(&state.slices.write(&other, versions[1], 5, vec![], None));
+    assert!(matches!(state.slices.write(&id, versions[0], 5, vec![], None), Outcome::Refused { .. }), "it was edited");
+    let seen = state.slices.changes().unwrap();
+    let [SliceSeen { id: of, version: Some(edited), .. }] = seen.as_slice() else { panic!("{seen:?}") };
+    assert!(*of == id && *edited > versions[0]);
+    let slice = state.slices.read(&id).unwrap().unwrap();
+    assert_eq!((slice.removal_confirmed, slice.records), (false, vec![record]));
+    version(&state.slices.write(&id, *edited, 5, vec![], None));
     assert_eq!(state.slices.changes().unwrap(), []);
 }

@@ -16,6 +16,7 @@ use super::file::{self, StateError};
 use super::known::{Entry, Key, Kind};
 use super::scan::{self, Outline};
 use crate::cluster::ObjectRef;
+use crate::text::is_name;
 
 const ADVICE: &str =
     "restore it from a backup, or move it away: the Streamer registers again when its sidecar connects";
@@ -105,7 +106,7 @@ impl Registered {
 
 /// The Streamer that a sidecar describes, if a cluster would take it.
 fn make(object: &ObjectRef, about: &About, wall: u64) -> Result<Streamer, String> {
-    if !file::is_name(&object.namespace) || !file::is_name(&object.name) {
+    if !is_name(&object.namespace) || !is_name(&object.name) {
         return Err("its name is not one that Kubernetes takes".to_owned());
     }
     let hostname = Some(about.hostname.clone()).filter(|hostname| !hostname.is_empty() && *hostname != object.name);

@@ -11,6 +11,7 @@ use weir_feed::record::StreamerId;
 
 use super::file::{self, StateError};
 use crate::cluster::{Identity, TokenError};
+use crate::text::is_name;
 
 /// The tokens of a file, as their hashes; read again when the file changes.
 pub(super) struct Tokens {
@@ -81,7 +82,7 @@ fn parse(line: &str) -> Option<([u8; 32], StreamerId)> {
     let mut words = line.split_whitespace();
     let (streamer, token, None) = (words.next()?, words.next()?, words.next()) else { return None };
     let (namespace, name) = streamer.split_once('/')?;
-    let sound = file::is_name(namespace) && file::is_name(name);
+    let sound = is_name(namespace) && is_name(name);
     let streamer = StreamerId { namespace: namespace.to_owned(), name: name.to_owned() };
     sound.then(|| (Sha256::digest(token).into(), streamer))
 }

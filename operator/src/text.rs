@@ -1,0 +1,39 @@
+//! Texts: names as Kubernetes has them, and what is too long.
+
+/// Whether this is a DNS subdomain (RFC 1123), as Kubernetes names objects: it becomes a component of a path, an object,
+/// a line of the log.
+pub(crate) fn is_name(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().next_back()];
+        ends.into_iter().all(|end| end.is_some_and(alphanumeric))
+            && label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// The beginning of a text, at most `most` bytes of it, whole characters.
+pub(crate) fn shortened(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_never_leads_out_of_its_directory() {
+        for name in ["a", "media-1.example.com", "0"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "A", "-a", "a-", "a..b", "a\0", &"a".repeat(254)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_shortened_between_letters() {
+        assert_eq!(shortened("größe", 3), "gr");
+        assert_eq!(shortened("größe", 99), "größe");
+    }
+}
