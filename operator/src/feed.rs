@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -111,7 +111,6 @@ pub enum StartError {
 pub struct FeedServer {
     address: SocketAddr,
     stopping: CancellationToken,
-    sessions: Sessions,
     tasks: TaskTracker,
 }
 
@@ -130,13 +129,13 @@ impl FeedServer {
         let tls = tls.map(tls::config).transpose()?;
         listener.set_nonblocking(true)?;
         let stopping = CancellationToken::new();
-        let server = Self { address, sessions: Sessions::under(&stopping), tasks: TaskTracker::new(), stopping };
+        let server = Self { address, tasks: TaskTracker::new(), stopping };
         let shared = Arc::new(Shared {
             auth,
             inputs,
             settings,
             metrics,
-            sessions: server.sessions.clone(),
+            stopping: server.stopping.clone(),
             tasks: server.tasks.clone(),
         });
         let router = Router::new().route("/feed/v1", post(request::feed::<I>)).with_state(shared);
@@ -147,11 +146,6 @@ impl FeedServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Closes every connection there is; new ones are taken.
-    pub fn disconnect_all(&self) {
-        self.sessions.end_all();
     }
 
     /// Closes every connection and the listener, and waits for their end.
@@ -229,31 +223,9 @@ struct Shared<I> {
     inputs: mpsc::Sender<FeedEvent>,
     settings: Settings,
     metrics: FeedMetrics,
-    sessions: Sessions,
+    /// Cancelled, every connection ends.
+    stopping: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// The token under which the present connections run: cancelled, they end.
-#[derive(Debug, Clone)]
-struct Sessions {
-    all: CancellationToken,
-    present: Arc<Mutex<CancellationToken>>,
-}
-
-impl Sessions {
-    fn under(all: &CancellationToken) -> Self {
-        Self { all: all.clone(), present: Arc::new(Mutex::new(all.child_token())) }
-    }
-
-    fn begin(&self) -> CancellationToken {
-        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        present.child_token()
-    }
-
-    fn end_all(&self) {
-        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *present, self.all.child_token()).cancel();
-    }
 }
 
 fn check_exposure<I>(address: SocketAddr, tls: bool, auth: &Auth<I>) -> Result<(), StartError> {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, FramedRead};
 use tokio_util::io::StreamReader;
+use tokio_util::sync::CancellationToken;
 use weir_feed::frames::{Down, Hello, MAX_LINE};
 use weir_feed::leader::step::Conn;
 
@@ -59,19 +60,25 @@ pub(super) struct Connection<I> {
     shared: Arc<Shared<I>>,
     proof: Option<Proof>,
     chunks: mpsc::Sender<Bytes>,
+    /// Cancelled, the response ends without what is still in `chunks`.
+    cut: CancellationToken,
 }
 
 impl<I: Identify> Connection<I> {
-    pub(super) fn new(shared: Arc<Shared<I>>, proof: Option<Proof>, chunks: mpsc::Sender<Bytes>) -> Self {
-        Self { shared, proof, chunks }
+    pub(super) fn new(
+        shared: Arc<Shared<I>>,
+        proof: Option<Proof>,
+        chunks: mpsc::Sender<Bytes>,
+        cut: CancellationToken,
+    ) -> Self {
+        Self { shared, proof, chunks, cut }
     }
 
     /// Lives as long as the connection does; the response ends when this does.
     pub(super) async fn run(self, body: Body) {
-        let session = self.shared.sessions.begin();
         let mut lines = lines(body);
         let ending = tokio::select! {
-            () = session.cancelled() => Ending::Stopped,
+            () = self.shared.stopping.cancelled() => Ending::Stopped,
             ending = self.converse(&mut lines) => ending,
         };
         self.end(ending).await;
@@ -158,6 +165,10 @@ impl<I: Identify> Connection<I> {
         };
         tokio::select! {
             biased;
+            () = queue.abort.cancelled() => {
+                self.cut.cancel();
+                Ending::Closed
+            }
             () = queue.overflow.cancelled() => Ending::Slow,
             ending = writing => ending,
         }

@@ -10,6 +10,7 @@ use weir_feed::frames::Down;
 pub struct Outgoing {
     queue: mpsc::Sender<Item>,
     overflow: CancellationToken,
+    abort: CancellationToken,
 }
 
 /// What waits to be sent.
@@ -22,16 +23,18 @@ pub(super) enum Item {
 /// The connection's own end of it.
 pub(super) struct Queue {
     pub(super) items: mpsc::Receiver<Item>,
-    /// Cancelled when `items` was full, or what it holds must not be said any more.
+    /// Cancelled when `items` was full.
     pub(super) overflow: CancellationToken,
+    /// Cancelled when what `items` holds must not be said any more.
+    pub(super) abort: CancellationToken,
 }
 
 /// A queue of `capacity` frames.
 pub(super) fn queue(capacity: usize) -> (Outgoing, Queue) {
     let (queue, items) = mpsc::channel(capacity.max(1));
-    let overflow = CancellationToken::new();
-    let outgoing = Outgoing { queue, overflow: overflow.clone() };
-    (outgoing, Queue { items, overflow })
+    let (overflow, abort) = (CancellationToken::new(), CancellationToken::new());
+    let outgoing = Outgoing { queue, overflow: overflow.clone(), abort: abort.clone() };
+    (outgoing, Queue { items, overflow, abort })
 }
 
 impl Outgoing {
@@ -45,14 +48,20 @@ impl Outgoing {
         self.push(Item::Close);
     }
 
-    /// Ends the connection at once, with whatever is still queued.
+    /// Ends the connection at once: what is still queued is not said.
     pub fn abort(&self) {
-        self.overflow.cancel();
+        self.abort.cancel();
+    }
+
+    /// Of a connection that has ended.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> Self {
+        queue(1).0
     }
 
     fn push(&self, item: Item) -> bool {
         // Once one is lost, nothing may slip in behind it.
-        if self.overflow.is_cancelled() {
+        if self.overflow.is_cancelled() || self.abort.is_cancelled() {
             return false;
         }
         match self.queue.try_send(item) {
@@ -82,5 +91,14 @@ mod tests {
         assert!(!outgoing.send(Down::Wait {}));
         assert!(matches!(queue.items.try_recv(), Ok(Item::Close)));
         assert!(queue.items.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_aborted_connection_takes_nothing_more_and_is_not_blamed() {
+        let (outgoing, queue) = queue(2);
+        assert!(outgoing.send(Down::Wait {}));
+        outgoing.abort();
+        assert!(!outgoing.send(Down::Wait {}));
+        assert!(queue.abort.is_cancelled() && !queue.overflow.is_cancelled());
     }
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Proof};
 use super::door::Admission;
@@ -32,9 +33,10 @@ pub(super) async fn feed<I: Identify>(
     };
     admission.admit();
     let (chunks, receiver) = mpsc::channel::<Bytes>(CHUNKS);
-    let connection = Connection::new(Arc::clone(&shared), proof, chunks);
+    let cut = CancellationToken::new();
+    let connection = Connection::new(Arc::clone(&shared), proof, chunks, cut.clone());
     shared.tasks.spawn(connection.run(request.into_body()));
-    let lines = ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>);
+    let lines = ReceiverStream::new(receiver).take_until(cut.cancelled_owned()).map(Ok::<_, std::convert::Infallible>);
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
