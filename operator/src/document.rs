@@ -57,7 +57,7 @@ pub fn want(stream: &Stream, secrets: &BTreeMap<ObjectRef, Credentials>) -> Rend
     };
     let vault =
         Vault { namespace: stream.metadata.namespace.as_deref().unwrap_or_default(), secrets, room: MAX_DOCUMENT };
-    let (document, problem) = match text(stream, vault) {
+    let (document, problem) = match text(stream, vault).and_then(|text| check(stream).map(|()| text)) {
         Ok(text) => (Some(document(stream, partition, text)), None),
         Err(problem) => (None, Some(problem)),
     };
@@ -97,6 +97,16 @@ fn text(stream: &Stream, mut vault: Vault<'_>) -> Result<String, Problem> {
         return Err(too_large());
     }
     Ok(text)
+}
+
+/// What no rule of the API server sees: such a Stream is stored, and gets no document.
+fn check(stream: &Stream) -> Result<(), Problem> {
+    let problems = weir_crds::check_stream(&stream.spec);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Err(problem("InvalidConfig", sentences.join("; ")))
 }
 
 fn url(url: &str, at: usize, vault: &mut Vault<'_>) -> Result<String, Problem> {

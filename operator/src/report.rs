@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::condition::{self, Condition};
 
+use crate::text::shortened;
+
 pub mod event;
 pub mod redact;
 pub mod stream;
@@ -42,18 +44,9 @@ fn conclude(conditions: &mut Vec<Condition>, type_: &str, finding: Finding, gene
         type_: type_.to_owned(),
         status: condition::status(finding.status).to_owned(),
         reason: finding.reason,
-        message: shorten(&finding.message, MAX_MESSAGE).to_owned(),
+        message: shortened(&finding.message, MAX_MESSAGE).to_owned(),
         last_transition_time: time(now),
         observed_generation: generation,
     };
     condition::set(conditions, new);
-}
-
-/// At most `most` bytes of `text`, whole characters.
-fn shorten(text: &str, most: usize) -> &str {
-    let mut end = most.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

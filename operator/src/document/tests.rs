@@ -124,6 +124,17 @@ fn what_is_no_reference_is_located() {
 }
 
 #[test]
+fn what_the_streamer_would_not_take_is_refused_where_no_rule_saw_it() {
+    let spec = json!({"inputs": [{"url": "fake://a"}], "config": {"dvr": {"replication_port": 1, "reference": "d"}}});
+    let problem = reason(&spec, &[]);
+    assert_eq!(problem.reason, "InvalidConfig");
+    assert_eq!(
+        problem.message,
+        "spec.config.dvr.replication_port: config.dvr.replication_* is not taken from a Stream's config: remove it"
+    );
+}
+
+#[test]
 fn values_that_no_url_can_have_are_refused() {
     let spec = json!({"inputs": [{"url": "rtsp://u:${secret:cam/p}@h/"}]});
     for value in [&b"hunter2\n"[..], b"\xff\xfe"] {

@@ -1,15 +1,21 @@
 //! Events: what happened, on the object that it happened to.
 
+use std::collections::BTreeMap;
+
 use weir_crds::condition::{ACCEPTED, CONFIG_ACCEPTED, Condition, PLACED, READY, SYNCED, find};
 use weir_crds::stream::StreamStatus;
 use weir_crds::streamer::StreamerStatus;
 use weir_feed::leader::step::SliceId;
-use weir_feed::record::{Change, Record};
+use weir_feed::record::{Change, Record, StreamId};
 use weir_placement::plan::{HeldRemoval, Planned};
 use weir_placement::reason::{LETTING_GO, MAY_STILL_RUN, WAITING};
 
-use super::{MAX_MESSAGE, shorten, time};
+use super::{MAX_MESSAGE, time};
 use crate::cluster::{CONFIRM_REMOVAL, ObjectRef, Occurrence};
+use crate::text::shortened;
+
+/// How many streamers a message names.
+const NAMED: usize = 10;
 
 /// What a change of a record is to people; `before` is the record as it was. `None`: nothing that they would notice.
 pub fn of_change(planned: &Planned, before: Option<&Record>) -> Option<Occurrence> {
@@ -33,6 +39,29 @@ pub fn of_change(planned: &Planned, before: Option<&Record>) -> Option<Occurrenc
     };
     let object = ObjectRef { namespace: planned.stream.namespace.clone(), name: stream.clone() };
     Some(occurrence("Stream", &object, uid, warning, reason, &planned.why))
+}
+
+/// That the record of a stream follows what `streamer` proves; `object` is the `metadata.name` of its Stream.
+pub fn of_correction(stream: &StreamId, object: &str, uid: &str, streamer: &str) -> Occurrence {
+    let object = ObjectRef { namespace: stream.namespace.clone(), name: object.to_owned() };
+    let message = format!(
+        "the record of {} was older than what {streamer} proves, as after a restore of an old copy of etcd: it follows {streamer}",
+        stream.name
+    );
+    occurrence("Stream", &object, uid, true, "Corrected", &message)
+}
+
+/// That a Streamer's streams moved away because it is gone; `to` counts them by their new streamers. One Event for all
+/// of them: those on the Streams may be too many to be recorded.
+pub fn of_failover(streamer: &ObjectRef, uid: &str, to: &BTreeMap<String, usize>) -> Occurrence {
+    let all: usize = to.values().sum();
+    let mut named: Vec<String> = to.iter().take(NAMED).map(|(name, count)| format!("{count} to {name}")).collect();
+    if to.len() > NAMED {
+        named.push(format!("the others to {} more", to.len() - NAMED));
+    }
+    let streams = if all == 1 { "1 stream" } else { &format!("{all} streams") };
+    let message = format!("{streams} moved away from {}, which is gone: {}", streamer.name, named.join(", "));
+    occurrence("Streamer", streamer, uid, true, "FailedOver", &message)
 }
 
 /// What has become wrong with a Stream, or right again, between two reports.
@@ -126,7 +155,7 @@ fn occurrence(
         uid: uid.to_owned(),
         warning,
         reason: reason.to_owned(),
-        message: shorten(message, MAX_MESSAGE).to_owned(),
+        message: shortened(message, MAX_MESSAGE).to_owned(),
     }
 }
 

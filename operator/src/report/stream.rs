@@ -1,5 +1,6 @@
 //! The status of a Stream.
 
+use weir_crds::Duration;
 use weir_crds::condition::{ACCEPTED, CAPTURED, PLACED, leading_reason};
 use weir_crds::stream::{Stream, StreamStatus};
 use weir_feed::leader::view::Capture;
@@ -28,6 +29,8 @@ pub struct StreamFacts<'a> {
     pub rejected: Option<&'a str>,
     /// The record's holder was told to keep what it has, since the stream cannot be given now.
     pub held: bool,
+    /// The shortest `failover.after` that is carried out, in ms.
+    pub shortest_failover: u64,
     /// Takes passwords out of `rejected`.
     pub redactor: Redactor<'a>,
     /// Ms since the Unix epoch.
@@ -120,7 +123,16 @@ fn accepted(facts: &StreamFacts<'_>) -> Finding {
         );
         return finding(Some(false), "RejectedByStreamer", message);
     }
-    finding(Some(true), "Accepted", "it can be placed and captured as it is")
+    let after = facts.stream.spec.failover.after;
+    let message = if after.as_ms() < facts.shortest_failover {
+        format!(
+            "failover.after {after} is carried out as {}: sooner nobody can tell a slow streamer from one that is gone",
+            Duration::from_ms(facts.shortest_failover)
+        )
+    } else {
+        "it can be placed and captured as it is".to_owned()
+    };
+    finding(Some(true), "Accepted", message)
 }
 
 fn placed(facts: &StreamFacts<'_>) -> Finding {

@@ -8,7 +8,8 @@ use weir_placement::plan::StreamerOutlook;
 use weir_placement::reason::NOT_READY;
 
 use super::redact::Redactor;
-use super::{Finding, conclude, finding, shorten, time};
+use super::{Finding, conclude, finding, time};
+use crate::text::shortened;
 
 /// What changes all the time is refreshed when it is this old, in ms.
 const REFRESH: u64 = 60_000;
@@ -49,6 +50,7 @@ pub fn streamer_status(facts: &StreamerFacts<'_>) -> StreamerStatus {
     }
     let is_ready = find(&status.conditions, READY).is_some_and(|ready| ready.status == "True");
     status.summary = Some(summary(is_ready, facts.streamer));
+    status.roles = Some(facts.streamer.spec.role_list());
     if is_ready {
         status.first_ready.get_or_insert_with(|| time(facts.now));
     }
@@ -57,8 +59,8 @@ pub fn streamer_status(facts: &StreamerFacts<'_>) -> StreamerStatus {
     }
     if let Some(view) = facts.view.filter(|view| view.reported) {
         let instance = view.instance.as_deref();
-        status.instance = instance.map(|text| shorten(text, MAX_INSTANCE).to_owned());
-        status.sidecar_version = Some(shorten(&view.program, MAX_VERSION).to_owned());
+        status.instance = instance.map(|text| shortened(text, MAX_INSTANCE).to_owned());
+        status.sidecar_version = Some(shortened(&view.program, MAX_VERSION).to_owned());
         refresh(&mut status, facts, view);
     }
     status
@@ -119,15 +121,22 @@ fn ready(facts: &StreamerFacts<'_>) -> Finding {
             "another instance says that it is this Streamer and waits until this one is gone: give each sidecar a name of its own",
         );
     }
-    if let Some(host) = &view.foreign_host {
+    if let Some(host) = view.foreign_host.as_deref().filter(|host| !is_own(host, facts.streamer)) {
         let message = format!(
             "the streamer calls itself {}, not {}: set spec.hostname, or the streamer's own",
-            facts.redactor.redact(shorten(host, 253)),
+            facts.redactor.redact(shortened(host, 253)),
             facts.streamer.hostname()
         );
         return told("ForeignHost", &message);
     }
     told("Polling", "the streamer asks its sidecar for its streams")
+}
+
+/// Whether a host is the Streamer's: by its hostname, or by its name, which its sidecar takes for the hostname where it
+/// is told none. Hosts are the same in capitals.
+fn is_own(host: &str, streamer: &Streamer) -> bool {
+    let name = streamer.metadata.name.as_deref().unwrap_or_default();
+    host.eq_ignore_ascii_case(streamer.hostname()) || host.eq_ignore_ascii_case(name)
 }
 
 /// No session: never, or not now.

@@ -15,10 +15,10 @@ use kube::core::ObjectMeta;
 use serde_json::json;
 use weir_crds::{GROUP, VERSION};
 
-use super::lean::shortened;
 use super::request::{Failure, bounded};
 use super::{Kubernetes, MANAGER};
 use crate::cluster::Occurrence;
+use crate::text::shortened;
 
 /// Equal Events that come sooner after each other than this are a series, as in client-go.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
@@ -38,14 +38,23 @@ struct Recorded {
 
 /// What was recorded lately, by a hash of what makes two of them equal.
 #[derive(Debug, Default)]
-pub(super) struct Series(Mutex<BTreeMap<u64, Recorded>>);
+pub(super) struct Series(Mutex<Lately>);
+
+#[derive(Debug, Default)]
+struct Lately {
+    recorded: BTreeMap<u64, Recorded>,
+    /// How many there were after the old ones were dropped last.
+    kept: usize,
+}
+
+/// So many are kept without looking whether they are old.
+const FEW: usize = 256;
 
 impl Series {
     /// The series that goes on with this one, with this one in it.
     fn next(&self, key: u64, now: Timestamp) -> Option<Recorded> {
         let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        series.retain(|_, recorded| now.duration_since(recorded.last) < SERIES);
-        let recorded = series.get_mut(&key)?;
+        let recorded = series.recorded.get_mut(&key).filter(|recorded| is_lately(recorded, now))?;
         recorded.count = recorded.count.saturating_add(1);
         recorded.last = now;
         Some(recorded.clone())
@@ -53,13 +62,23 @@ impl Series {
 
     fn begin(&self, key: u64, recorded: Recorded) {
         let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        series.insert(key, recorded);
+        let now = recorded.last;
+        series.recorded.insert(key, recorded);
+        // A look at all of them is worth it only when there are many more than at the last.
+        if series.recorded.len() > FEW.max(series.kept * 2) {
+            series.recorded.retain(|_, recorded| is_lately(recorded, now));
+            series.kept = series.recorded.len();
+        }
     }
 
     fn forget(&self, key: u64) {
         let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        series.remove(&key);
+        series.recorded.remove(&key);
     }
+}
+
+fn is_lately(recorded: &Recorded, now: Timestamp) -> bool {
+    now.duration_since(recorded.last) < SERIES
 }
 
 fn key(occurrence: &Occurrence) -> u64 {
@@ -169,6 +188,17 @@ mod tests {
         assert_eq!(series.next(key(&occurrence("on s2")), now), None);
         assert_eq!(series.next(first, now).unwrap().count, 2);
         assert_eq!(series.next(first, now + SERIES), None);
+    }
+
+    #[test]
+    fn old_series_do_not_pile_up() {
+        let (series, start) = (Series::default(), Timestamp::UNIX_EPOCH);
+        for at in 0..10_000u32 {
+            let last = start + SignedDuration::from_secs(i64::from(at));
+            series.begin(u64::from(at), Recorded { name: "bunny.1".into(), count: 1, last });
+        }
+        let kept = series.0.lock().unwrap().recorded.len();
+        assert!(kept <= 2 * 360 + FEW, "{kept}");
     }
 
     #[test]

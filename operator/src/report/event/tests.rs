@@ -1,5 +1,5 @@
 use super::*;
-use weir_feed::record::{Phase, StreamId};
+use weir_feed::record::Phase;
 
 fn planned(change: Change) -> Planned {
     Planned {
@@ -126,4 +126,25 @@ fn a_held_removal_says_until_when_and_how_to_confirm() {
         "40 of 100 streams of the namespace lost their Stream at once: they run on until 2027-01-15T08:00:00Z; make the \
          Streams again, or confirm with kubectl -n media annotate placements.weir.dev placement-7 weir.dev/confirm-removal=true"
     );
+}
+
+#[test]
+fn a_correction_names_the_stream_and_who_proves_it() {
+    let stream = StreamId { namespace: "media".into(), name: "mylive/bunny".into() };
+    let told = of_correction(&stream, "bunny", "u-1", "s2");
+    assert_eq!((told.kind, &told.object, told.uid.as_str()), ("Stream", &object(), "u-1"));
+    assert_eq!((told.warning, told.reason.as_str()), (true, "Corrected"));
+    assert!(told.message.starts_with("the record of mylive/bunny was older than what s2 proves"), "{}", told.message);
+}
+
+#[test]
+fn a_failover_of_many_is_one_event_on_the_streamer_with_where_they_went() {
+    let streamer = ObjectRef { namespace: "media".into(), name: "s1".into() };
+    let to = [("s2".to_owned(), 7), ("s3".to_owned(), 5)].into();
+    let told = of_failover(&streamer, "u-9", &to);
+    assert_eq!((told.kind, &told.object, told.reason.as_str()), ("Streamer", &streamer, "FailedOver"));
+    assert_eq!(told.message, "12 streams moved away from s1, which is gone: 7 to s2, 5 to s3");
+    let many = (0..100).map(|at| (format!("s{at:03}"), 1)).collect();
+    let told = of_failover(&streamer, "u-9", &many);
+    assert!(told.message.ends_with("1 to s009, the others to 90 more"), "{}", told.message);
 }

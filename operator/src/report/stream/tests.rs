@@ -65,6 +65,7 @@ impl Story {
             capture: self.capture,
             rejected: self.rejected.as_deref(),
             held: self.held,
+            shortest_failover: 9_000,
             redactor: Redactor::new("media", &self.secrets),
             now: self.now,
         })
@@ -189,6 +190,17 @@ fn a_message_of_any_length_fits() {
     let mut story = well();
     story.rejected = Some("é".repeat(100_000));
     assert!(story.condition(ACCEPTED).message.len() <= 1024);
+}
+
+#[test]
+fn a_failover_that_is_carried_out_later_than_asked_for_says_so() {
+    let mut story = well();
+    assert_eq!(story.condition(ACCEPTED).message, "it can be placed and captured as it is");
+    story.stream.spec.failover.after = Duration::from_ms(1_000);
+    assert_eq!(story.says(ACCEPTED), is("True", "Accepted"));
+    assert!(story.condition(ACCEPTED).message.starts_with("failover.after 1s is carried out as 9s: "));
+    story.stream.spec.failover.after = Duration::from_ms(9_000);
+    assert_eq!(story.condition(ACCEPTED).message, "it can be placed and captured as it is");
 }
 
 #[test]

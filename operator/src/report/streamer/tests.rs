@@ -173,6 +173,26 @@ fn another_host_is_served_and_shown() {
 }
 
 #[test]
+fn a_host_that_is_the_streamer_s_own_is_not_foreign_whatever_its_sidecar_was_told() {
+    let mut story = well();
+    story.streamer.spec.hostname = Some("media-1.example.com".into());
+    for host in ["media-1.example.com", "Media-1.example.com", "s1"] {
+        story.view().foreign_host = Some(host.into());
+        assert_eq!(story.says(READY), is("True", "Polling"), "{host}");
+    }
+    story.view().foreign_host = Some("media-1".into());
+    assert_eq!(story.says(READY), is("True", "ForeignHost"));
+}
+
+#[test]
+fn roles_show_as_kubectl_get_nodes_shows_them() {
+    let mut story = well();
+    assert_eq!(story.told().roles.as_deref(), Some("<none>"));
+    story.streamer.spec.roles = vec!["ingest".into(), "transcode".into()];
+    assert_eq!(story.told().roles.as_deref(), Some("ingest,transcode"));
+}
+
+#[test]
 fn cordon_and_drain_show_as_kubectl_get_nodes_shows_them() {
     let mut story = well();
     story.streamer.spec.unschedulable = true;
