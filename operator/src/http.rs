@@ -45,13 +45,22 @@ pub trait Objects: Send + Sync + 'static {
     fn list(&self, resource: Resource) -> BoxFuture<'_, Result<Vec<Value>, String>>;
 }
 
+/// What the operator's loop says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What is missing, one sentence each: ready when there is nothing.
+    pub missing: Vec<String>,
+    /// What is wrong and does not keep it from its work, one sentence each.
+    pub notes: Vec<String>,
+}
+
 /// What the listener shows.
 #[derive(Clone)]
 pub struct Sources {
     /// For `/metrics`.
     pub registry: Arc<Registry>,
-    /// What is missing, one line each; ready when there is nothing.
-    pub missing: watch::Receiver<Vec<String>>,
+    /// For `/readyz`.
+    pub standing: watch::Receiver<Standing>,
     /// Only without Kubernetes.
     pub objects: Option<Arc<dyn Objects>>,
 }
@@ -77,11 +86,11 @@ pub fn router(sources: Sources) -> Router {
 }
 
 async fn ready(State(sources): State<Sources>) -> Response {
-    let missing = sources.missing.borrow().clone();
-    if missing.is_empty() {
-        return "ok".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response()
+    let Standing { missing, notes } = sources.standing.borrow().clone();
+    let code = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut lines = if missing.is_empty() { vec!["ok".to_owned()] } else { missing };
+    lines.extend(notes.iter().map(|note| format!("note: {note}")));
+    (code, lines.join("\n") + "\n").into_response()
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
@@ -151,12 +160,12 @@ mod tests {
     }
 
     /// Serves, and asks for one path.
-    async fn ask(objects: bool, missing: Vec<String>, path: &str) -> (u16, String) {
+    async fn ask(objects: bool, standing: Standing, path: &str) -> (u16, String) {
         let mut registry = Registry::default();
         registry.register("x", "X", prometheus_client::metrics::counter::Counter::<u64>::default());
         let sources = Sources {
             registry: Arc::new(registry),
-            missing: watch::channel(missing).1,
+            standing: watch::channel(standing).1,
             objects: objects.then(|| Arc::new(Two) as Arc<dyn Objects>),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,28 +184,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_missing_stands_in_readyz_line_by_line() {
-        assert_eq!(ask(false, vec![], "/readyz").await, (200, "ok".to_owned()));
-        let missing = vec!["no streams yet".to_owned(), "no keys".to_owned()];
-        assert_eq!(ask(false, missing.clone(), "/readyz").await, (503, "no streams yet\nno keys\n".to_owned()));
+        let standing = |missing: &[&str], notes: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            Standing { missing: texts(missing), notes: texts(notes) }
+        };
+        let well = standing(&[], &[]);
+        assert_eq!(ask(false, well.clone(), "/readyz").await, (200, "ok\n".to_owned()));
+        let missing = standing(&["no streams yet", "no keys"], &["a.yaml is bad"]);
+        let text = "no streams yet\nno keys\nnote: a.yaml is bad\n".to_owned();
+        assert_eq!(ask(false, missing.clone(), "/readyz").await, (503, text));
         assert_eq!(ask(false, missing, "/healthz").await, (200, "ok".to_owned()));
-        assert!(ask(false, vec![], "/metrics").await.1.contains("x_total 0"));
+        assert!(ask(false, well, "/metrics").await.1.contains("x_total 0"));
+        let noted = standing(&[], &["a.yaml is bad"]);
+        assert_eq!(ask(false, noted, "/readyz").await, (200, "ok\nnote: a.yaml is bad\n".to_owned()));
     }
 
     #[tokio::test]
     async fn objects_are_lists_without_passwords_and_only_where_there_is_no_cluster() {
         let base = "/apis/weir.dev/v1alpha1";
-        let (code, text) = ask(true, vec![], &format!("{base}/streams")).await;
+        let (code, text) = ask(true, Standing::default(), &format!("{base}/streams")).await;
         let list: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((code, &list["kind"], list["items"].as_array().unwrap().len()), (200, &json!("List"), 2));
         assert!(!text.contains("canary"), "{text}");
-        let (_, text) = ask(true, vec![], &format!("{base}/namespaces/media/streams")).await;
+        let (_, text) = ask(true, Standing::default(), &format!("{base}/namespaces/media/streams")).await;
         assert!(text.contains("media") && !text.contains("other"), "{text}");
         for (objects, path, code, what) in [
             (true, "streamers", 503, "not now"),
             (true, "secrets", 404, "no such resource"),
             (false, "streams", 404, "kubectl"),
         ] {
-            let (status, text) = ask(objects, vec![], &format!("{base}/{path}")).await;
+            let (status, text) = ask(objects, Standing::default(), &format!("{base}/{path}")).await;
             assert_eq!(status, code);
             assert!(text.contains(what) && text.contains("Failure"), "{text}");
         }

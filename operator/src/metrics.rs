@@ -22,6 +22,7 @@ pub struct Metrics {
     changes: Family<ChangeKind, Counter>,
     plan: Histogram,
     failovers: Counter,
+    events_dropped: Counter,
     leader: Gauge,
     term: Gauge,
 }
@@ -51,6 +52,7 @@ impl Default for Metrics {
             changes: Family::default(),
             plan: Histogram::new(exponential_buckets(0.000_1, 4.0, 9)),
             failovers: Counter::default(),
+            events_dropped: Counter::default(),
             leader: Gauge::default(),
             term: Gauge::default(),
         }
@@ -82,6 +84,11 @@ impl Metrics {
             "weir_failovers",
             "Streams that were moved away from a streamer that was gone",
             self.failovers.clone(),
+        );
+        registry.register(
+            "weir_events_dropped",
+            "Events that were not recorded, because too many came at once",
+            self.events_dropped.clone(),
         );
         registry.register("weir_leader", "1 while this operator leads", self.leader.clone());
         registry.register(
@@ -130,9 +137,20 @@ impl Metrics {
             Change::Correct { .. } => "correct",
         };
         self.changes.get_or_create(&ChangeKind { change }).inc();
-        if planned.urgent && change == "move" {
+        // Without `previous` the streamer let go of it: it was moved by hand, or drained.
+        if let Change::Move { previous: Some(_), .. } = planned.change {
             self.failovers.inc();
         }
+    }
+
+    /// A record was corrected by what a sidecar proves.
+    pub fn corrected(&self) {
+        self.changes.get_or_create(&ChangeKind { change: "correct" }).inc();
+    }
+
+    /// Events were not recorded, because there were more than the API server is asked to take.
+    pub fn events_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// A plan was made.
@@ -205,15 +223,19 @@ mod tests {
         metrics.world(&world, &plan(Outlook::Placed { streamer: "s1".into(), note: None }));
         metrics.placement_write("refused");
         metrics.planned(Duration::from_millis(1));
-        let change = Change::Move { streamer: "s2".into(), previous: None };
-        metrics.change(&Planned { stream: stream.clone(), change, urgent: true, why: String::new() });
+        for previous in [None, Some("s1".to_owned())] {
+            let change = Change::Move { streamer: "s2".into(), previous };
+            metrics.change(&Planned { stream: stream.clone(), change, urgent: true, why: String::new() });
+        }
+        metrics.corrected();
         let shown = text(&registry);
         for line in [
             "weir_streams{namespace=\"media\",state=\"placed\"} 1",
             "weir_streams{namespace=\"media\",state=\"malformed\"} 1",
             "weir_streamers{namespace=\"media\",state=\"ready\"} 1",
             "weir_placement_writes_total{result=\"refused\"} 1",
-            "weir_record_changes_total{change=\"move\"} 1",
+            "weir_record_changes_total{change=\"move\"} 2",
+            "weir_record_changes_total{change=\"correct\"} 1",
             "weir_plan_duration_seconds_count 1",
             "weir_failovers_total 1",
             "weir_leader 1",

@@ -7,21 +7,28 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use weir_feed::frames::{Down, Up};
-use weir_feed::leader::step::{Conn, Effect, Input, Outcome, SliceId};
+use weir_feed::leader::step::{Conn, Effect, Input, Outcome};
 use weir_feed::leader::{Leader, Role};
 use weir_feed::periods::Periods;
-use weir_feed::record::{Record, StreamId};
+use weir_feed::record::{Change, Record, StreamId};
+use weir_feed::time::Now;
 use weir_placement::plan::{Plan, Planned, plan};
 use weir_placement::world::World;
 
+use self::ask::ask;
+use self::pace::Pace;
 use crate::clock;
-use crate::cluster::{Cluster, LeaseEvent, Observed};
+use crate::cluster::{Cluster, LeaseEvent, Object, ObjectRef, Observed};
 use crate::feed::{FeedEvent, Outgoing};
+use crate::http::Standing;
 use crate::metrics::Metrics;
 use crate::observe::{self, Documents};
 use crate::report;
 use crate::reporter::Reporter;
 use crate::unregistered::Unregistered;
+
+mod ask;
+mod pace;
 
 /// Changes that come within this time are planned together.
 const DEBOUNCE: u64 = 50;
@@ -29,13 +36,8 @@ const DEBOUNCE: u64 = 50;
 /// How long giving the Lease back may take at the end.
 const GIVE_BACK: Duration = Duration::from_secs(2);
 
-/// What the loop shows to `/readyz`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
-    pub leading: bool,
-    /// What is missing, one sentence each.
-    pub missing: Vec<String>,
-}
+/// A report may take this share of the time, one in so many.
+const SHARE: u64 = 20;
 
 /// The inputs of the loop, each from its own task.
 pub struct Sources {
@@ -57,15 +59,24 @@ pub struct Reconciler<C> {
     liveness: u64,
     /// When the next plan is due, monotonic ms.
     plan_at: Option<u64>,
+    pace: Pace,
+    /// The last plan, for reports in between; `None` while what it says is being written.
+    plan: Option<Plan>,
+    /// When the next report is due, monotonic ms.
+    report_at: u64,
     connections: BTreeMap<Conn, Outgoing>,
     unregistered: Unregistered,
     /// Changes whose writes are under way, with the record before: they become Events once they are written.
     planned: Vec<(Planned, Option<Record>)>,
+    /// The leader's own corrections, each with who proves it and the record before.
+    corrected: Vec<(StreamId, String, Option<Record>)>,
     reporter: Reporter<C>,
     answers: mpsc::UnboundedSender<Input>,
     term: watch::Sender<u64>,
     resign: watch::Sender<u64>,
     keys_known: bool,
+    /// When the keys are asked for again, monotonic ms.
+    keys_at: u64,
     lease: Option<LeaseEvent>,
     metrics: Metrics,
     /// As last told.
@@ -83,7 +94,7 @@ impl<C: Cluster> Reconciler<C> {
         let mut slices = cluster.watch_slices();
         let mut lease = cluster.campaign(terms, resigns);
         let mut this = Self {
-            reporter: Reporter::new(Arc::clone(&cluster)),
+            reporter: Reporter::new(&cluster, metrics.clone(), periods.shortest_failover()),
             cluster,
             leader: Leader::new(periods),
             periods,
@@ -93,13 +104,18 @@ impl<C: Cluster> Reconciler<C> {
             fingerprint: None,
             liveness: 0,
             plan_at: None,
+            pace: Pace::default(),
+            plan: None,
+            report_at: 0,
             connections: BTreeMap::new(),
             unregistered: Unregistered::default(),
             planned: Vec::new(),
+            corrected: Vec::new(),
             answers,
             term,
             resign,
             keys_known: false,
+            keys_at: 0,
             lease: None,
             metrics,
             role: (Role::Standby, false),
@@ -110,15 +126,15 @@ impl<C: Cluster> Reconciler<C> {
         while this.exit.is_none() {
             let due = this.plan_at.map(|at| Duration::from_millis(at.saturating_sub(clock::now().mono)));
             tokio::select! {
-                Some(event) = lease.recv() => this.lease(event),
+                event = lease.recv() => this.take(event, "the campaign for the Lease", Self::lease),
                 Some(input) = answered.recv() => this.answered(input),
-                Some(event) = sources.feed.recv() => this.fed(event),
-                Some(seen) = slices.recv() => {
+                event = sources.feed.recv() => this.take(event, "the feed's server", Self::fed),
+                seen = slices.recv() => this.take(seen, "the watch of Placements", |this, seen| {
                     this.step(Input::SliceSeen { id: seen.id, version: seen.version, term: seen.term });
-                }
-                Ok(()) = observed.changed() => {
-                    let newest = observed.borrow_and_update().clone();
-                    this.observe(newest);
+                }),
+                changed = observed.changed() => {
+                    let newest = changed.ok().map(|()| observed.borrow_and_update().clone());
+                    this.take(newest, "the observation of what users declare", Self::observe);
                 }
                 _ = ticks.tick() => this.tick(),
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => this.reconcile(),
@@ -130,6 +146,14 @@ impl<C: Cluster> Reconciler<C> {
         lease.close();
         drop(tokio::time::timeout(GIVE_BACK, async { while lease.recv().await.is_some() {} }).await);
         this.exit.map_or(Ok(()), Err)
+    }
+
+    /// What a source gave. One that ends by itself ends the process: it would go on deaf.
+    fn take<T>(&mut self, given: Option<T>, source: &str, then: impl FnOnce(&mut Self, T)) {
+        match given {
+            Some(given) => then(self, given),
+            None => self.exit = Some(format!("{source} ended by itself")),
+        }
     }
 
     fn step(&mut self, input: Input) {
@@ -165,21 +189,25 @@ impl<C: Cluster> Reconciler<C> {
     fn lease(&mut self, event: LeaseEvent) {
         self.lease = Some(event.clone());
         match event {
-            LeaseEvent::Held { .. } if !self.keys_known => self.fetch_keys(),
+            // Nothing is taken before the keys are there: `tick` asks for them.
+            LeaseEvent::Held { .. } if !self.keys_known => {}
             LeaseEvent::Held { deadline, highest_term } => self.step(Input::Lease { deadline, highest_term }),
             LeaseEvent::Lost { leader } => self.step(Input::NoLease { leader }),
         }
     }
 
-    fn fetch_keys(&mut self) {
+    /// Asks for the keys while the Lease is ours and they are not known, a few pings apart.
+    fn fetch_keys(&mut self, now: u64) {
+        if self.keys_known || now < self.keys_at || !matches!(self.lease, Some(LeaseEvent::Held { .. })) {
+            return;
+        }
+        self.keys_at = now + self.periods.ping * 5;
         let (cluster, answers) = (Arc::clone(&self.cluster), self.answers.clone());
         tokio::spawn(async move {
             match cluster.keys().await {
                 // The loop is gone when nobody listens.
                 Ok(ring) => drop(answers.send(Input::Keys { ring })),
-                Err(trouble) => {
-                    tracing::warn!(%trouble, "the grants' keys cannot be had; asked again at the next renewal")
-                }
+                Err(trouble) => tracing::warn!(%trouble, "the grants' keys cannot be had; asked for again"),
             }
         });
     }
@@ -244,7 +272,7 @@ impl<C: Cluster> Reconciler<C> {
                 match cluster.register(&streamer, &about).await {
                     Ok(()) => tracing::info!(%streamer, "Streamer registered"),
                     Err(trouble) => {
-                        tracing::warn!(%streamer, %trouble, "the Streamer cannot be registered; tried again")
+                        tracing::warn!(%streamer, %trouble, "the Streamer cannot be registered; tried again");
                     }
                 }
             });
@@ -274,13 +302,33 @@ impl<C: Cluster> Reconciler<C> {
 
     fn tick(&mut self) {
         self.step(Input::Tick);
+        let now = clock::now();
+        self.fetch_keys(now.mono);
         self.register();
-        let liveness = self.leader.liveness(clock::now());
+        let liveness = self.leader.liveness(now);
         if liveness != self.liveness {
             self.liveness = liveness;
             self.plan_soon();
         }
-        self.metrics.leader(self.leader.role() == Role::Leading, self.leader.term());
+        let leads = self.leader.role() == Role::Leading;
+        self.metrics.leader(leads, self.leader.term());
+        if !leads {
+            self.plan = None;
+        }
+        // What nobody plans for moves too: load, revision, configuration. A plan that is about to come reports itself.
+        let planning = self.plan_at.is_some_and(|at| at <= now.mono + DEBOUNCE);
+        if now.mono >= self.report_at && !planning {
+            self.report(now);
+        }
+    }
+
+    /// **report**: behind Placements; while they are being written there is nothing new that is true.
+    fn report(&mut self, now: Now) {
+        let Some(plan) = self.plan.as_ref().filter(|_| self.leader.busy() == 0) else { return };
+        let started = Instant::now();
+        self.reporter.report(&self.observed, &self.documents, &self.leader, plan, now);
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.report_at = now.mono + (self.periods.ping * 5).max(took.saturating_mul(SHARE));
     }
 
     /// **plan**, and what follows from it.
@@ -299,17 +347,11 @@ impl<C: Cluster> Reconciler<C> {
         let plan = plan(&world, now);
         self.metrics.planned(started.elapsed());
         self.write(&plan);
-        if let Some(wake) = plan.wake_in {
-            self.plan_at = Some(now.mono + wake.max(DEBOUNCE));
-        }
-        if !plan.changes.is_empty() && self.leader.busy() == 0 {
-            self.plan_at = Some(now.mono + self.leader.budget_in(now).max(self.periods.ping));
-        }
-        // **report**: behind Placements; while they are being written there is nothing new that is true.
-        if self.leader.busy() == 0 {
-            self.reporter.report(&self.observed, &self.documents, &self.leader, &plan, now);
-        }
+        let (writing, budget) = (self.leader.busy() > 0, self.leader.budget_in(now));
+        self.plan_at = self.pace.after(&plan, writing, budget, self.periods.ping).map(|pause| now.mono + pause);
         self.metrics.world(&world, &plan);
+        self.plan = (!writing).then_some(plan);
+        self.report(now);
     }
 
     fn tell_what_is_wanted(&mut self, world: &World) {
@@ -366,11 +408,39 @@ impl<C: Cluster> Reconciler<C> {
         if !written.is_empty() {
             tracing::info!(changes = written.len(), left_for_later = dropped.len(), "written");
         }
+        self.tell_of_the_gone(&written);
         for (planned, before) in written {
             self.metrics.change(&planned);
             if let Some(occurrence) = report::event::of_change(&planned, before.as_ref()) {
                 self.reporter.tell(occurrence);
             }
+        }
+        for (stream, streamer, before) in std::mem::take(&mut self.corrected) {
+            let Some(record) = self.leader.record_of(&stream).filter(|record| Some(*record) != before.as_ref()) else {
+                continue;
+            };
+            self.metrics.corrected();
+            self.reporter.tell(report::event::of_correction(&stream, &record.stream, &record.uid, &streamer));
+        }
+    }
+
+    /// One Event for each Streamer whose streams failed over, before those on the Streams, which may be too many.
+    fn tell_of_the_gone(&mut self, written: &[(Planned, Option<Record>)]) {
+        let mut gone: BTreeMap<ObjectRef, BTreeMap<String, usize>> = BTreeMap::new();
+        for (planned, _) in written {
+            if let Change::Move { streamer, previous: Some(previous) } = &planned.change {
+                let from = ObjectRef { namespace: planned.stream.namespace.clone(), name: previous.clone() };
+                *gone.entry(from).or_default().entry(streamer.clone()).or_default() += 1;
+            }
+        }
+        for (streamer, to) in gone {
+            let object = self.observed.streamers.as_ref().and_then(|streamers| streamers.get(&streamer));
+            let uid = match object {
+                Some(Object::Readable(object)) => object.metadata.uid.clone().unwrap_or_default(),
+                Some(Object::Malformed { uid, .. }) => uid.clone(),
+                None => String::new(),
+            };
+            self.reporter.tell(report::event::of_failover(&streamer, &uid, &to));
         }
     }
 
@@ -389,12 +459,15 @@ impl<C: Cluster> Reconciler<C> {
             }
             Effect::Corrected { streams } => {
                 for (stream, streamer) in streams {
-                    tracing::warn!(%stream, streamer, "its record was older than what a sidecar proves: corrected");
+                    tracing::warn!(%stream, streamer, "its record is older than what a sidecar proves: it is corrected");
+                    let before = self.leader.record_of(&stream).cloned();
+                    self.corrected.push((stream, streamer, before));
                 }
             }
             Effect::StepDown { why } => {
                 tracing::warn!(why, "stepping down");
                 self.planned.clear();
+                self.corrected.clear();
                 self.resign.send_modify(|times| *times += 1);
             }
             Effect::Exit { why } => self.exit = Some(why),
@@ -423,7 +496,7 @@ impl<C: Cluster> Reconciler<C> {
 
     /// What `/readyz` says; `true` if that has changed.
     fn stand(&self, standing: &mut Standing) -> bool {
-        let mut missing = self.observed.problems.clone();
+        let mut missing = Vec::new();
         let lists = [
             (self.observed.streams.is_some(), "the list of Streams"),
             (self.observed.streamers.is_some(), "the list of Streamers"),
@@ -436,37 +509,15 @@ impl<C: Cluster> Reconciler<C> {
         if self.lease.is_none() {
             missing.push("the Lease has not been seen yet".to_owned());
         }
-        let newest = Standing { leading: self.leader.role() == Role::Leading, missing };
+        if !self.keys_known && matches!(self.lease, Some(LeaseEvent::Held { .. })) {
+            missing.push("the grants' keys are not known".to_owned());
+        }
+        let newest = Standing { missing, notes: self.observed.problems.clone() };
         let changed = *standing != newest;
         *standing = newest;
         changed
     }
 }
 
-/// Carries out one call on the API.
-async fn ask<C: Cluster>(cluster: &C, effect: Effect) -> Option<Input> {
-    let written = |op, id: SliceId, outcome| Some(Input::Written { op, id, outcome });
-    match effect {
-        Effect::ListSlices { op } => Some(match cluster.list_slices().await {
-            Ok((slices, version)) => Input::Listed { op, slices, version },
-            Err(trouble) => Input::ListFailed { op, message: trouble.to_string() },
-        }),
-        Effect::ReadSlice { op, id } => Some(match cluster.read_slice(&id).await {
-            Ok(slice) => Input::Read { op, id, slice },
-            Err(trouble) => Input::ReadFailed { op, id, message: trouble.to_string() },
-        }),
-        Effect::CreateSlice { op, id, term } => {
-            let outcome = cluster.create_slice(&id, term).await;
-            written(op, id, outcome)
-        }
-        Effect::TakeSlice { op, id, version, old_term, term } => {
-            let outcome = cluster.take_slice(&id, version, old_term, term).await;
-            written(op, id, outcome)
-        }
-        Effect::WriteSlice { op, id, version, term, records, removal_until } => {
-            let outcome = cluster.write_slice(&id, version, term, &records, removal_until).await;
-            written(op, id, outcome)
-        }
-        _ => None,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Statuses and Events on their way to the API, behind Placements: the newest of each object, a few at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use weir_crds::stream::{Stream, StreamStatus};
@@ -12,14 +13,32 @@ use weir_feed::record::{Record, StreamId, StreamerId};
 use weir_feed::time::Now;
 use weir_placement::plan::Plan;
 
-use crate::cluster::{Cluster, Credentials, Object, ObjectRef, Observed, Occurrence, Status};
+use self::backlog::Backlog;
+use self::bucket::Bucket;
+use crate::clock;
+use crate::cluster::{Cluster, Credentials, Object, ObjectRef, Observed, Occurrence, Status, Trouble};
+use crate::metrics::Metrics;
 use crate::observe::Documents;
 use crate::report::{self, Redactor, StreamFacts, StreamerFacts};
 
+mod backlog;
+mod bucket;
+
 /// Status writes at one time.
 const WRITERS: usize = 4;
-/// Events that wait; more are dropped with a line of the log: they are news, not state.
-const EVENTS: usize = 4_096;
+/// Status writes a second, and at once: reports stand behind Placements and the Lease, and the API server has others to
+/// serve. 2,000 streams are reported within a minute, those of a small site at once.
+const STATUSES_A_SECOND: u64 = 50;
+const STATUSES_AT_ONCE: u64 = 200;
+/// Events a second, and at once: each is an object of its own in etcd for an hour.
+const EVENTS_A_SECOND: u64 = 20;
+const EVENTS_AT_ONCE: u64 = 100;
+/// Events that wait; more are dropped and counted: they are news, not state, and those behind them would be old.
+const EVENTS: usize = 1_000;
+/// While so many statuses cannot be written, each is a warning; with more it is the API server, and said already.
+const TOLD: usize = 20;
+/// A writer that has nothing to do looks up after so many ms.
+const IDLE: u64 = 1_000;
 
 /// What kind of object a status is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,17 +47,28 @@ enum Kind {
     Stream,
 }
 
-/// Statuses that wait to be written, the newest of each object.
-#[derive(Default)]
+type Key = (Kind, ObjectRef);
+
+/// Statuses that wait to be written.
 struct Queue {
-    waiting: Mutex<BTreeMap<(Kind, ObjectRef), Status>>,
+    state: Mutex<State>,
     news: Notify,
+}
+
+struct State {
+    backlog: Backlog<Key, Status>,
+    bucket: Bucket,
 }
 
 /// Makes reports and sees them written.
 pub struct Reporter<C> {
     queue: Arc<Queue>,
     events: mpsc::Sender<Occurrence>,
+    /// More Events came than can be recorded.
+    dropping: bool,
+    metrics: Metrics,
+    /// In ms.
+    shortest_failover: u64,
     /// What was reported last, by object, with its uid.
     streams: BTreeMap<ObjectRef, (String, StreamStatus)>,
     streamers: BTreeMap<ObjectRef, (String, StreamerStatus)>,
@@ -50,21 +80,21 @@ pub struct Reporter<C> {
 }
 
 impl<C: Cluster> Reporter<C> {
-    /// Starts the writers; they end with the reporter.
-    pub fn new(cluster: Arc<C>) -> Self {
-        let queue = Arc::new(Queue::default());
+    /// Starts the writers; they end with the reporter. `shortest_failover` is that of the periods, in ms.
+    pub fn new(cluster: &Arc<C>, metrics: Metrics, shortest_failover: u64) -> Self {
+        let state = State { backlog: Backlog::new(), bucket: Bucket::new(STATUSES_A_SECOND, STATUSES_AT_ONCE) };
+        let queue = Arc::new(Queue { state: Mutex::new(state), news: Notify::new() });
         for _ in 0..WRITERS {
-            tokio::spawn(write_statuses(Arc::downgrade(&queue), Arc::clone(&cluster)));
+            tokio::spawn(write_statuses(Arc::downgrade(&queue), Arc::clone(cluster)));
         }
-        let (events, mut waiting) = mpsc::channel::<Occurrence>(EVENTS);
-        tokio::spawn(async move {
-            while let Some(occurrence) = waiting.recv().await {
-                cluster.record_event(&occurrence).await;
-            }
-        });
+        let (events, waiting) = mpsc::channel(EVENTS);
+        tokio::spawn(record_events(waiting, Arc::clone(cluster)));
         Self {
             queue,
             events,
+            dropping: false,
+            metrics,
+            shortest_failover,
             streams: BTreeMap::new(),
             streamers: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -73,10 +103,17 @@ impl<C: Cluster> Reporter<C> {
         }
     }
 
-    /// Records an Event.
-    pub fn tell(&self, occurrence: Occurrence) {
+    /// Records an Event, when its turn comes.
+    pub fn tell(&mut self, occurrence: Occurrence) {
         if self.events.try_send(occurrence).is_err() {
-            tracing::warn!("an Event is dropped: {EVENTS} are waiting already");
+            self.metrics.events_dropped();
+            if !std::mem::replace(&mut self.dropping, true) {
+                tracing::warn!(
+                    "more Events come than are recorded: some are dropped, and counted in weir_events_dropped_total"
+                );
+            }
+        } else if self.events.capacity() > EVENTS / 2 {
+            self.dropping = false;
         }
     }
 
@@ -118,13 +155,14 @@ impl<C: Cluster> Reporter<C> {
         let nothing = BTreeMap::new();
         let secrets = observed.secrets.as_ref().unwrap_or(&nothing);
         let by_object = records_by_object(leader);
+        let shortest_failover = self.shortest_failover;
         let mut seen = BTreeSet::new();
         for (object, stream) in observed.streams.iter().flatten() {
             seen.insert(object.clone());
             let (uid, old) = self.last_stream(object, stream);
             let new = match stream {
                 Object::Readable(stream) => {
-                    let context = Context { documents, leader, plan, views, secrets, now };
+                    let context = Context { documents, leader, plan, views, secrets, shortest_failover, now };
                     context.stream_status(object, stream, &old)
                 }
                 Object::Malformed { generation, message, .. } => {
@@ -228,6 +266,7 @@ struct Context<'a> {
     plan: &'a Plan,
     views: &'a BTreeMap<StreamerId, StreamerView>,
     secrets: &'a BTreeMap<ObjectRef, Credentials>,
+    shortest_failover: u64,
     now: Now,
 }
 
@@ -248,6 +287,7 @@ impl Context<'_> {
             capture: self.leader.capture(&name, self.now),
             rejected: holder.and_then(|holder| holder.rejected.get(&name.name)).map(String::as_str),
             held: holder.is_some_and(|holder| holder.held.contains(&name.name)),
+            shortest_failover: self.shortest_failover,
             redactor: Redactor::new(&object.namespace, self.secrets),
             now: self.now.wall,
         })
@@ -261,38 +301,75 @@ fn records_by_object(leader: &Leader) -> BTreeMap<ObjectRef, Record> {
 
 impl Queue {
     fn push(&self, kind: Kind, object: &ObjectRef, status: Status) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert((kind, object.clone()), status);
+        self.state().backlog.push((kind, object.clone()), status, clock::now().mono);
         self.news.notify_one();
     }
 
-    fn pop(&self) -> Option<((Kind, ObjectRef), Status)> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = waiting.pop_first();
-        if !waiting.is_empty() {
+    fn next(&self) -> Next {
+        let now = clock::now().mono;
+        let state = &mut *self.state();
+        match state.backlog.due_in(now) {
+            None => return Next::In(IDLE),
+            Some(0) => {}
+            Some(wait) => return Next::In(wait),
+        }
+        if let Err(wait) = state.bucket.take(now) {
+            return Next::In(wait);
+        }
+        let next = state.backlog.pop(now);
+        if state.backlog.due_in(now) == Some(0) {
             self.news.notify_one();
         }
-        next
+        next.map_or(Next::In(IDLE), |(key, status)| Next::Status(key, Box::new(status)))
     }
 
-    /// Puts back what could not be written, unless something newer waits.
-    fn put_back(&self, key: (Kind, ObjectRef), status: Status) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(status);
-    }
-}
-
-async fn write_statuses<C: Cluster>(queue: std::sync::Weak<Queue>, cluster: Arc<C>) {
-    const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-    loop {
-        let Some(strong) = queue.upgrade() else { return };
-        if let Some((key, status)) = strong.pop() {
-            if let Err(trouble) = cluster.write_status(&key.1, &status).await {
-                tracing::debug!(object = key.1.name, %trouble, "a status could not be written; it is tried again");
-                strong.put_back(key, status);
-                tokio::time::sleep(PAUSE).await;
-            }
-            continue;
+    fn ended(&self, key: &Key, status: Status, written: Result<(), Trouble>) {
+        let now = clock::now().mono;
+        let backlog = &mut self.state().backlog;
+        let Err(trouble) = written else { return backlog.done(key, now) };
+        match backlog.failed(key, status, now) {
+            Some(failing) if failing <= TOLD => tracing::warn!("{trouble}: tried again until it can be written"),
+            _ => tracing::debug!("{trouble}: tried again"),
         }
-        // Woken by news, or now and then to see whether the reporter still lives.
-        drop(tokio::time::timeout(PAUSE, strong.news.notified()).await);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What a writer does next.
+enum Next {
+    Status(Key, Box<Status>),
+    /// Nothing for so many ms.
+    In(u64),
+}
+
+async fn write_statuses<C: Cluster>(queue: Weak<Queue>, cluster: Arc<C>) {
+    while let Some(strong) = queue.upgrade() {
+        match strong.next() {
+            Next::Status(key, status) => {
+                let written = cluster.write_status(&key.1, &status).await;
+                strong.ended(&key, *status, written);
+            }
+            // Woken by news, or now and then to see whether the reporter still lives.
+            Next::In(wait) => {
+                let wait = Duration::from_millis(wait.min(IDLE));
+                drop(tokio::time::timeout(wait, strong.news.notified()).await);
+            }
+        }
+    }
+}
+
+async fn record_events<C: Cluster>(mut waiting: mpsc::Receiver<Occurrence>, cluster: Arc<C>) {
+    let mut bucket = Bucket::new(EVENTS_A_SECOND, EVENTS_AT_ONCE);
+    while let Some(occurrence) = waiting.recv().await {
+        while let Err(wait) = bucket.take(clock::now().mono) {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        cluster.record_event(&occurrence).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

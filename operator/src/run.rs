@@ -13,9 +13,9 @@ use crate::cluster::Cluster;
 use crate::cluster::kubernetes::{self, Kubernetes};
 use crate::cluster::manifests::{Manifests, Options};
 use crate::feed::{self, Auth, FeedMetrics, FeedServer, TlsFiles};
-use crate::http::{self, Objects};
+use crate::http::{self, Objects, Standing};
 use crate::metrics::Metrics;
-use crate::reconcile::{Reconciler, Sources, Standing};
+use crate::reconcile::{Reconciler, Sources};
 
 /// Frames of all sidecars that wait for the loop.
 const QUEUE: usize = 16_384;
@@ -90,21 +90,12 @@ async fn serve<C: Cluster>(
     feed_metrics.register(&mut registry);
     let (feed_listener, http_listener) = (listen(settings.feed_listen)?, listen(settings.http_listen)?);
     let (stop, shutdown) = watch::channel(false);
-    let (standing, mut stands) = watch::channel(Standing { leading: false, missing: vec!["starting".to_owned()] });
-    let (missing, missed) = watch::channel(vec!["starting".to_owned()]);
-    tokio::spawn(async move {
-        while stands.changed().await.is_ok() {
-            let now_missing = stands.borrow().missing.clone();
-            missing.send_replace(now_missing);
-        }
-    });
-    let sources = http::Sources { registry: Arc::new(registry), missing: missed, objects };
+    let starting = Standing { missing: vec!["starting".to_owned()], notes: vec![] };
+    let (standing, stands) = watch::channel(starting);
+    let sources = http::Sources { registry: Arc::new(registry), standing: stands, objects };
     let http_address = http_listener.local_addr().map_err(|error| RunError::Listen(settings.http_listen, error))?;
     let http_listener = tokio_listener(http_listener, settings.http_listen)?;
-    let mut stopping = shutdown.clone();
-    let http = tokio::spawn(http::serve(http_listener, sources, async move {
-        drop(stopping.wait_for(|stop| *stop).await);
-    }));
+    let http = tokio::spawn(serve_http(http_listener, sources, stop.clone()));
     let (inputs, feed) = mpsc::channel(QUEUE);
     let tls = match &settings.feed {
         FeedSecurity::Insecure => None,
@@ -112,7 +103,8 @@ async fn serve<C: Cluster>(
     };
     let server = FeedServer::start(feed_listener, tls.as_ref(), auth, inputs, feed::Settings::default(), feed_metrics)
         .map_err(|error| RunError::Start(error.to_string()))?;
-    tracing::info!(feed = %server.address(), http = %http_address, identity = settings.identity, "weir-operator runs");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, feed = %server.address(), http = %http_address, identity = settings.identity, "weir-operator runs");
     tokio::spawn(async move {
         signalled().await;
         tracing::info!("told to stop");
@@ -120,8 +112,24 @@ async fn serve<C: Cluster>(
     });
     let ended = Reconciler::run(cluster, settings.periods, metrics, Sources { feed, shutdown, standing }).await;
     server.stop().await;
-    http.abort();
-    ended.map_err(RunError::Exit)
+    let failed = if http.is_finished() { http.await.ok().flatten() } else { None };
+    ended.map_err(RunError::Exit)?;
+    failed.map_or(Ok(()), |why| Err(RunError::Exit(why)))
+}
+
+/// Serves HTTP until `stop` is told. Of itself it must not end, since nobody could see any more whether the operator is
+/// well: then it tells `stop`, and says why.
+async fn serve_http(
+    listener: tokio::net::TcpListener,
+    sources: http::Sources,
+    stop: watch::Sender<bool>,
+) -> Option<String> {
+    let mut told = stop.subscribe();
+    let stopping = async move { drop(told.wait_for(|stop| *stop).await) };
+    let ended = http::serve(listener, sources, stopping).await;
+    let untold = !stop.send_replace(true);
+    let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+    untold.then(|| format!("the HTTP listener ended by itself{why}"))
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
