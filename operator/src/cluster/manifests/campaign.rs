@@ -67,8 +67,16 @@ pub(super) async fn campaign(
             () = events.closed() => break,
         }
     }
+    release(&inner).await;
+}
+
+/// Gives the lock back. Writes under way end first; they may be slow.
+async fn release(inner: &Weak<Inner>) {
     if let Some(cluster) = inner.upgrade() {
-        cluster.lock.release();
+        let released = spawn_blocking(move || cluster.lock.release()).await;
+        if let Err(error) = released {
+            tracing::error!("the lock was not given back: {error}");
+        }
     }
 }
 
@@ -81,15 +89,10 @@ async fn hold(
 ) {
     let mut term_ended = false;
     while let Some(cluster) = inner.upgrade() {
-        if !cluster.lock.is_ours() {
+        let (poll, highest) = (cluster.options.poll, *term.borrow_and_update());
+        if !spawn_blocking(move || publish(&cluster, highest)).await.unwrap_or(false) {
             break;
         }
-        let highest = *term.borrow_and_update();
-        if let Err(error) = cluster.lock.publish(highest) {
-            tracing::warn!("the term cannot be written into the lock file ({error})");
-        }
-        let poll = cluster.options.poll;
-        drop(cluster);
         tokio::select! {
             changed = term.changed(), if !term_ended => term_ended = changed.is_err(),
             Ok(()) = resign.changed() => break,
@@ -97,13 +100,18 @@ async fn hold(
             () = sleep(poll) => {}
         }
     }
-    if let Some(cluster) = inner.upgrade() {
-        // Writes under way end first; they may be slow.
-        let released = spawn_blocking(move || cluster.lock.release()).await;
-        if let Err(error) = released {
-            tracing::error!("the lock was not given back: {error}");
-        }
+    release(inner).await;
+}
+
+/// Writes the term into the lock file; `false`: the lock is not ours.
+fn publish(cluster: &Inner, term: u64) -> bool {
+    if !cluster.lock.is_ours() {
+        return false;
     }
+    if let Err(error) = cluster.lock.publish(term) {
+        tracing::warn!("the term cannot be written into the lock file ({error})");
+    }
+    true
 }
 
 /// Takes the lock and reads what its last holder left; the highest term in the state. State that cannot be read keeps

@@ -18,7 +18,13 @@ pub(super) async fn follow(inner: Weak<Inner>) {
     let mut watched = Watched::default();
     let mut changing = false;
     while let Some(cluster) = inner.upgrade() {
-        watched.follow(&cluster.options.manifests, &cluster.look);
+        let (manifests, look) = (cluster.options.manifests.clone(), Arc::clone(&cluster.look));
+        // A directory may be large, or on a network.
+        let looked = spawn_blocking(move || {
+            watched.follow(&manifests, &look);
+            watched
+        });
+        watched = looked.await.unwrap_or_default();
         let pause = if changing { cluster.options.settle } else { cluster.options.poll };
         let (look, publish, settle) = (Arc::clone(&cluster.look), Arc::clone(&cluster.publish), cluster.options.settle);
         drop(cluster);
