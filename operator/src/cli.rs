@@ -95,8 +95,8 @@ pub struct PeriodArgs {
     /// How long the Lease holds without being renewed [default: 15s].
     #[arg(long = "period-lease", value_name = "DURATION")]
     lease: Option<Duration>,
-    /// How long a new leader waits at most for Streamers it expects [default: 15s].
-    #[arg(long = "period-period", value_name = "DURATION")]
+    /// How long a new leader waits at most for Streamers it expects, and a newcomer for a name in use [default: 15s].
+    #[arg(long = "period-takeover", value_name = "DURATION")]
     period: Option<Duration>,
     /// A release that takes longer is called off [default: 30s].
     #[arg(long = "period-release", value_name = "DURATION")]
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn periods_are_durations() {
         let flags = "--feed-listen 127.0.0.1:9443 --feed-insecure --period-poll 300ms --period-ping 100ms --period-silence 500ms \
-                     --period-alive 900ms --period-lease 1s500ms --period-period 1s500ms --period-release 3s";
+                     --period-alive 900ms --period-lease 1s500ms --period-takeover 1s500ms --period-release 3s";
         let periods = settings(flags).unwrap().periods;
         assert_eq!((periods.poll, periods.lease, periods.release), (300, 1_500, 3_000));
         let words = "weir-operator run --feed-listen 127.0.0.1:1 --http-listen 127.0.0.1:2 --period-poll 3";

@@ -47,8 +47,11 @@ fn failed(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Without RUST_LOG. At `warn` kube shows the whole of an answer that it cannot parse, and that may be a Secret.
+const QUIET: &str = "info,kube_client=error";
+
 fn log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| QUIET.into());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

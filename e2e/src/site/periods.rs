@@ -30,7 +30,7 @@ pub(super) fn flags(process: &mut Process, periods: &Periods) {
         ("silence", silence),
         ("alive", alive),
         ("lease", lease),
-        ("period", period),
+        ("takeover", period),
         ("release", release),
     ] {
         process.flag(&format!("period-{name}"), format!("{value}ms"));

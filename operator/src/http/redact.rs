@@ -78,15 +78,24 @@ fn url_without_references(text: &str) -> Option<String> {
     let before = match before.rsplit_once('@') {
         Some((user, host)) if !is_port(user) => match user.split_once(':') {
             Some((user, password)) => format!("{user}:{}@{host}", hidden(password)),
-            None => before.to_owned(),
+            None => without_userinfo(before),
         },
-        _ => before.to_owned(),
+        _ => without_userinfo(before),
     };
     let query = query.map(|query| query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
     Some(match query {
         Some(query) => format!("{scheme}://{before}?{query}"),
         None => format!("{scheme}://{before}"),
     })
+}
+
+/// A token may stand for both user and password. An `@` behind the first slash belongs to the path.
+fn without_userinfo(before: &str) -> String {
+    let (authority, path) = before.split_at(before.find('/').unwrap_or(before.len()));
+    match authority.rsplit_once('@') {
+        Some((userinfo, host)) => format!("{}@{host}{path}", hidden(userinfo)),
+        None => before.to_owned(),
+    }
 }
 
 /// A secret, unless it is a reference to one.
@@ -124,6 +133,10 @@ mod tests {
             ("srt://h:9000?mode=caller&passphrase=canary", "srt://h:9000?mode=caller&passphrase=***"),
             ("https://h:8080/@user/feed.m3u8?v=1", "https://h:8080/@user/feed.m3u8?v=1"),
             ("rtsp://${secret:cam/user}@h", "rtsp://${secret:cam/user}@h"),
+            ("rtsp://canary@h:554/1", "rtsp://***@h:554/1"),
+            ("rtsp://canary@h/@user/1", "rtsp://***@h/@user/1"),
+            ("rtsp://canary@h:554/@user/1", "rtsp://***@h:554/@user/1"),
+            ("https://h/@user/feed.m3u8", "https://h/@user/feed.m3u8"),
             (
                 "rtsp://${secret:cam/user}:${secret:cam/password}@h",
                 "rtsp://${secret:cam/user}:${secret:cam/password}@h",
