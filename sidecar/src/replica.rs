@@ -14,7 +14,8 @@ use weir_feed::holder::step::Stored;
 pub const FILE: &str = "replica.sqlite3";
 
 /// Migrations, in order; `user_version` counts those that were carried out.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         id            INTEGER PRIMARY KEY CHECK (id = 1),
         namespace     TEXT NOT NULL,
@@ -50,7 +51,9 @@ const MIGRATIONS: &[&str] = &["
         served     INTEGER NOT NULL,
         grant_seal TEXT NOT NULL
     ) WITHOUT ROWID;
-"];
+    ",
+    "ALTER TABLE meta ADD COLUMN asks_by_name INTEGER NOT NULL DEFAULT 0;",
+];
 
 /// Why a replica cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -312,6 +315,7 @@ fn read_meta(row: &rusqlite::Row<'_>) -> rusqlite::Result<Meta> {
         revision: row.get("revision")?,
         term: term.zip(seal.map(Seal)),
         highest_term: row.get("highest_term")?,
+        asks_by_name: row.get("asks_by_name")?,
         // Another version's periods are no loss: the next welcome brings them.
         periods: periods.and_then(|periods| serde_json::from_str(&periods).ok()),
         heard: row.get("heard")?,
@@ -353,6 +357,8 @@ fn write_row(transaction: &Transaction<'_>, name: &str, row: &Row) -> rusqlite::
             let word = if *certain { "refused" } else { "suspected" };
             (word, Some(message))
         }
+        // What it was tried with is forgotten with the process: it is tried again.
+        Judged::Tried { message } => ("suspected", Some(message)),
     };
     let partition = match row.partition {
         Partition::KeepCapturing => "KeepCapturing",
@@ -383,7 +389,7 @@ fn write_meta(transaction: &Transaction<'_>, meta: &Meta) -> Result<(), ReplicaE
     transaction
         .prepare_cached(
             "UPDATE meta SET synced = ?1, revision = ?2, term = ?3, term_seal = ?4, highest_term = ?5, periods = ?6,
-                             heard = ?7",
+                             heard = ?7, asks_by_name = ?8",
         )?
         .execute(params![
             meta.synced,
@@ -393,6 +399,7 @@ fn write_meta(transaction: &Transaction<'_>, meta: &Meta) -> Result<(), ReplicaE
             meta.highest_term,
             periods,
             meta.heard,
+            meta.asks_by_name,
         ])?;
     Ok(())
 }

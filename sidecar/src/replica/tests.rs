@@ -44,6 +44,7 @@ fn meta() -> Meta {
         revision: 12,
         term: Some((u64::MAX >> 1, Seal("k:1".into()))),
         highest_term: u64::MAX >> 1,
+        asks_by_name: true,
         periods: Some(Periods::default()),
         heard: Some(1_700_000_000_000),
     }
@@ -114,6 +115,34 @@ fn a_newer_programs_replica_is_refused() {
     drop(connection);
     let error = Replica::open(data.path(), "media", "s1").unwrap_err().to_string();
     assert!(error.contains("newer"), "{error}");
+}
+
+#[test]
+fn an_older_programs_replica_is_carried_over() {
+    let data = TempDir::new().unwrap();
+    let connection = Connection::open(data.path().join(FILE)).unwrap();
+    connection.execute_batch(MIGRATIONS[0]).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    connection
+        .execute_batch("INSERT INTO meta (id, namespace, streamer, synced, revision) VALUES (1, 'media', 's1', 1, 7)")
+        .unwrap();
+    drop(connection);
+    let (mut replica, stored) = open(data.path());
+    assert!(stored.meta.synced && stored.meta.revision == 7 && !stored.meta.asks_by_name);
+    replica.write(&changes(&rows(), &meta(), true)).unwrap();
+    drop(replica);
+    assert_eq!(open(data.path()).1.meta, meta());
+}
+
+#[test]
+fn what_was_on_trial_is_suspected_after_a_restart() {
+    let data = TempDir::new().unwrap();
+    let (mut replica, _) = open(data.path());
+    let mut tried = rows();
+    tried.judge("never", Judged::Tried { message: "no input".into() });
+    replica.write(&changes(&tried, &meta(), true)).unwrap();
+    drop(replica);
+    assert_eq!(open(data.path()).1.rows, rows());
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub enum NotYet {
     NoMarkYet,
     /// A stream that is this streamer's, or may be, cannot be given now.
     Held(String),
+    /// The streamer refuses the only document there is of a stream that it may be running.
+    Refused(String),
     /// Another instance has this Streamer's name.
     Superseded,
 }
@@ -49,6 +51,9 @@ impl std::fmt::Display for NotYet {
             Self::NeverSynced => write!(f, "no operator has filled this replica yet"),
             Self::NoMarkYet => write!(f, "just started, and no operator has been heard yet"),
             Self::Held(name) => write!(f, "stream {name} is held back by the operator for now"),
+            Self::Refused(name) => {
+                write!(f, "the streamer refuses what there is of stream {name}, and is to keep what it has of it")
+            }
             Self::Superseded => write!(f, "another instance serves this streamer now"),
         }
     }
@@ -94,6 +99,9 @@ impl Holder {
         if let Some(name) = held {
             return Answer::NotYet(NotYet::Held(name.clone()));
         }
+        if let Some(name) = self.kept(request) {
+            return Answer::NotYet(NotYet::Refused(name.clone()));
+        }
         Answer::Streams(self.items(request))
     }
 
@@ -112,7 +120,20 @@ impl Holder {
 
     /// Whether leaving a held name out of the plain answer could stop it: a streamer that asks by name would ask first.
     fn would_be_stopped(&self, name: &str) -> bool {
-        !self.watch.asks_by_name && self.runs().is_none_or(|runs| runs.contains_key(name))
+        !self.watch.asks_by_name && self.may_be_running(name)
+    }
+
+    /// A stream that this answer would leave out, and so stop, for want of a document that the streamer takes.
+    fn kept<'a>(&'a self, request: &'a Request) -> Option<&'a String> {
+        match request {
+            // What it runs and was not listed it asks for, before it stops it.
+            Request::All if self.watch.asks_by_name => None,
+            Request::All => {
+                let mut listed = self.rows.all().iter().filter(|(_, row)| row.is_static);
+                listed.find(|(name, _)| self.is_kept(name)).map(|(name, _)| name)
+            }
+            Request::Named(names) => names.iter().find(|name| self.is_kept(name)),
+        }
     }
 
     fn items(&self, request: &Request) -> Vec<Item> {

@@ -47,6 +47,7 @@ impl Holder {
     pub(super) fn release(&mut self, name: String, epoch: u64, write: u64, now: Now) {
         let proof = if self.is_clear_of(&name, now) { Proof::Done } else { Proof::Nothing };
         let pending = Pending { asked: Some(epoch), write, proof };
+        self.watch.stirred = now.mono;
         self.pending.insert(name, pending);
     }
 
@@ -56,8 +57,7 @@ impl Holder {
         let alive = self.periods().alive;
         let polls = self.watch.last_request.is_some_and(|last| now.mono <= last.saturating_add(alive));
         let proven = !self.settings.api || (self.watch.api == ApiState::Up && self.watch.proven);
-        let runs_it = self.runs().is_none_or(|runs| runs.contains_key(name));
-        polls && proven && !runs_it && !self.watch.served.contains(name)
+        polls && proven && !self.may_be_running(name) && !self.watch.served.contains(name)
     }
 
     /// What the streamer runs became known: deletes that came before may have their proof by that.
@@ -71,15 +71,16 @@ impl Holder {
         }
     }
 
-    /// The streamer was answered with `items`.
-    pub(super) fn prove_by_answer(&mut self, request: &Request, items: &[Item], now: Now) {
+    /// The streamer was answered with `items`, ordered by name. True when a reading may now prove what none did before.
+    pub(super) fn prove_by_answer(&mut self, request: &Request, items: &[Item], now: Now) -> bool {
         let asks_by_name = self.watch.asks_by_name;
+        let mut told = false;
         for (name, pending) in &mut self.pending {
             let about_it = match request {
                 Request::All => true,
                 Request::Named(names) => names.contains(name),
             };
-            if !about_it || items.iter().any(|item| item.name == *name) {
+            if !about_it || items.binary_search_by(|item| item.name.cmp(name)).is_ok() {
                 continue;
             }
             if self.settings.api {
@@ -89,11 +90,13 @@ impl Holder {
                 };
                 if pending.proof == Proof::Nothing {
                     pending.proof = Proof::Answered { at: now.mono, streamer };
+                    told = true;
                 }
             } else {
                 pending.proof = left_out(&pending.proof, request, asks_by_name);
             }
         }
+        told
     }
 
     /// The streamer was told "I don't know": what it fetched before proves nothing any more.

@@ -26,6 +26,8 @@ pub struct Meta {
     pub term: Option<(u64, Seal)>,
     /// The highest term ever heard of.
     pub highest_term: u64,
+    /// The streamer has asked by name at least once.
+    pub asks_by_name: bool,
     /// Of the last welcome.
     pub periods: Option<Periods>,
     /// When a leader was last heard, in milliseconds since the Unix epoch.

@@ -14,6 +14,8 @@ use crate::time::Now;
 pub enum Why {
     #[error("no frame for {0} ms")]
     Silent(u64),
+    #[error("by its own last ping it may not speak for a leader any more, since {0} ms")]
+    SpokenOut(u64),
     #[error("its term {theirs} is below {ours}, the highest ever heard")]
     LowerTerm { theirs: u64, ours: u64 },
     #[error("after revision {revision} the replica would not be what the leader says it is")]
@@ -41,6 +43,8 @@ pub struct Session {
     waits: bool,
     /// When the last frame came.
     heard: u64,
+    /// Until when the leader may speak, by its last ping.
+    speaks_until: Option<u64>,
     /// When `alive` was said last.
     alive: Option<u64>,
     /// Frames since the last mark.
@@ -104,7 +108,10 @@ impl Holder {
                 }
                 self.welcomed(term, seal, periods, now, out);
             }
-            Down::Ping { term, .. } => self.pinged(term, now, out),
+            Down::Ping { term, may_speak } => {
+                session.speaks_until = Some(now.mono.saturating_add(may_speak));
+                self.pinged(term, now, out);
+            }
             Down::NotLeader { leader } => self.leave(Why::NotLeader { leader }, out),
             Down::Superseded {} => {
                 self.superseded = true;
@@ -133,7 +140,7 @@ impl Holder {
         }
         self.say_alive(now, out);
         self.runs_changed = true;
-        let refused = |judged: &Judged| matches!(judged, Judged::Refused { .. });
+        let refused = |judged: &Judged| matches!(judged, Judged::Refused { .. } | Judged::Tried { .. });
         let rows = self.rows.all().iter();
         for (name, _) in rows.filter(|(_, row)| refused(&row.judged)) {
             self.say_judged(name, out);
@@ -215,6 +222,7 @@ impl Holder {
         for edit in std::mem::take(&mut session.batch) {
             rows.apply(edit, &mut outcome);
         }
+        rows.forget_lowest(&mut outcome);
         if (rows.count(), rows.digest().as_str()) != (count, digest) {
             return self.leave(Why::Mismatch { revision }, out);
         }
@@ -270,17 +278,27 @@ impl Holder {
         out.push(Effect::Send(Up::Runs { set, gone }));
     }
 
-    /// **Silence**: a connection that says nothing is left, with what it brought and no mark followed. Otherwise
-    /// `alive` is said when it is due.
+    /// **Silence**: a connection that says nothing is left, with what it brought and no mark followed; so is one whose
+    /// leader has outlived its lease. This comes before any input: what a thawed sidecar finds waiting is an old leader's.
+    pub(super) fn mind_silence(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let silent = now.mono.saturating_sub(session.heard);
+        if silent >= self.periods().silence {
+            return self.leave(Why::Silent(silent), out);
+        }
+        if let Some(until) = session.speaks_until.filter(|until| now.mono >= *until) {
+            self.leave(Why::SpokenOut(now.mono - until), out);
+        }
+    }
+
+    /// Says `alive` when it is due.
     pub(super) fn mind_link(&mut self, now: Now, out: &mut Vec<Effect>) {
         let periods = self.periods();
         let Some(session) = &self.session else {
             return;
         };
-        let silent = now.mono.saturating_sub(session.heard);
-        if silent >= periods.silence {
-            return self.leave(Why::Silent(silent), out);
-        }
         let due = |last: u64| now.mono >= last.saturating_add(periods.ping);
         if (session.welcome || session.waits) && session.alive.is_none_or(due) {
             self.say_alive(now, out);

@@ -35,6 +35,10 @@ pub enum Judged {
         message: String,
         certain: bool,
     },
+    /// Refused on suspicion, with that message, and served again to find out.
+    Tried {
+        message: String,
+    },
 }
 
 /// One stream that the streamer is to capture.
@@ -57,7 +61,7 @@ impl Row {
     /// The document that answers carry; `None` while the only one there ever was is refused.
     pub fn served(&self) -> Option<&Document> {
         match self.judged {
-            Judged::Unseen | Judged::Accepted => Some(&self.current),
+            Judged::Unseen | Judged::Accepted | Judged::Tried { .. } => Some(&self.current),
             Judged::Refused { .. } => self.accepted.as_ref(),
         }
     }
@@ -168,7 +172,7 @@ impl Rows {
 
     /// Rows whose current document is refused, counted.
     pub fn refused(&self) -> u64 {
-        let refused = |row: &&Row| matches!(row.judged, Judged::Refused { .. });
+        let refused = |row: &&Row| matches!(row.judged, Judged::Refused { .. } | Judged::Tried { .. });
         self.rows.values().filter(refused).count() as u64
     }
 
@@ -252,7 +256,7 @@ impl Rows {
         self.set_hold(&name, None);
         if let Some(row) = self.set_row(&name, None) {
             let stopped = Stopped { epoch: row.epoch.max(epoch), served: row.epoch, grant: row.grant };
-            self.stop(&name, stopped, outcome);
+            self.stopped.insert(name.clone(), stopped);
         }
         outcome.put.remove(&name);
         outcome.touched.insert(name.clone());
@@ -264,19 +268,18 @@ impl Rows {
         self.rows.get(name).is_some_and(|row| epoch < row.epoch)
     }
 
-    fn stop(&mut self, name: &str, stopped: Stopped, outcome: &mut Outcome) {
-        self.stopped.insert(name.to_owned(), stopped);
-        if self.stopped.len() <= MAX_STOPPED {
+    /// Forgets the lowest stopped epochs, down to [`MAX_STOPPED`]: once per batch, for each search goes through all.
+    pub fn forget_lowest(&mut self, outcome: &mut Outcome) {
+        let excess = self.stopped.len().saturating_sub(MAX_STOPPED);
+        if excess == 0 {
             return;
         }
-        let lowest = self
-            .stopped
-            .iter()
-            .min_by_key(|(name, stopped)| (stopped.epoch, name.as_str()))
-            .map(|(name, _)| name.clone());
-        if let Some(lowest) = lowest {
-            self.stopped.remove(&lowest);
-            outcome.touched.insert(lowest);
+        let mut lowest: Vec<(u64, String)> =
+            self.stopped.iter().map(|(name, stopped)| (stopped.epoch, name.clone())).collect();
+        lowest.sort_unstable();
+        for (_, name) in lowest.into_iter().take(excess) {
+            self.stopped.remove(&name);
+            outcome.touched.insert(name);
         }
     }
 
@@ -363,6 +366,7 @@ mod tests {
             rows.apply(put(&name, epoch + 10, "d"), &mut outcome);
             rows.apply(delete(&name, epoch + 10), &mut outcome);
         }
+        rows.forget_lowest(&mut outcome);
         assert_eq!(rows.stopped().len(), MAX_STOPPED);
         assert!(!rows.stopped().contains_key("s0"));
     }

@@ -13,9 +13,14 @@ use crate::holder::watch::{External, Reading};
 use crate::periods::Periods;
 use crate::time::Now;
 
+mod at_stake;
 mod evidence;
 mod invariants;
 mod judgement;
+mod scale;
+
+/// A lease that has just been renewed.
+const MAY_SPEAK: u64 = 15_000;
 
 /// A sidecar, with a disk and a leader that a test plays.
 pub(crate) struct Rig {
@@ -150,9 +155,10 @@ impl Rig {
         }
     }
 
-    /// A plain poll, one poll later; the names it got.
+    /// A plain poll, one poll later, while the leader pings; the names it got.
     pub(crate) fn poll(&mut self) -> Vec<String> {
         self.now += 1_000;
+        self.ping();
         names(&self.ask(&[]))
     }
 
@@ -171,8 +177,12 @@ impl Rig {
             load: Load::default(),
         };
         self.step(Input::ApiRead(Ok(reading)));
-        let ping = Down::Ping { term: self.holder.meta.highest_term, may_speak: 1_000 };
-        self.hear(ping);
+        self.ping();
+    }
+
+    /// The leader says that it is there.
+    pub(crate) fn ping(&mut self) {
+        self.hear(Down::Ping { term: self.holder.meta.highest_term, may_speak: MAY_SPEAK });
     }
 
     pub(crate) fn released(&mut self) -> Vec<(String, u64)> {
@@ -263,11 +273,59 @@ fn silence_leaves_a_connection_and_drops_what_no_mark_followed() {
 }
 
 #[test]
+fn silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent() {
+    let mut rig = Rig::synced(false);
+    // Frozen for a minute: what was in the socket comes first, the tick after it.
+    rig.now += 60_000;
+    rig.put("a", 5, "one");
+    rig.mark();
+    assert_eq!(rig.dropped, [Why::Silent(60_000)]);
+    assert!(names(&rig.ask(&[])).is_empty());
+    assert!(!rig.sent.iter().any(|up| matches!(up, Up::Applied { .. })));
+}
+
+#[test]
+fn silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk() {
+    let mut rig = Rig::new(false);
+    rig.disk = None;
+    rig.welcome(10);
+    rig.put("a", 5, "one");
+    rig.mark();
+    rig.now += 60_000;
+    rig.step(Input::Persisted(Ok(())));
+    assert_eq!(rig.dropped, [Why::Silent(60_000)]);
+    assert_eq!(rig.ask(&[]), Answer::NotYet(NotYet::NeverSynced));
+}
+
+#[test]
+fn deadline_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends() {
+    let mut rig = Rig::synced(false);
+    rig.hear(Down::Ping { term: 10, may_speak: 2_000 });
+    rig.now += 1_999;
+    rig.put("a", 5, "one");
+    rig.mark();
+    assert!(rig.dropped.is_empty());
+    assert_eq!(names(&rig.ask(&[])), ["a"]);
+    rig.now += 1;
+    rig.put("b", 5, "one");
+    assert_eq!(rig.dropped, [Why::SpokenOut(0)]);
+
+    let mut renewed = Rig::synced(false);
+    renewed.hear(Down::Ping { term: 10, may_speak: 2_000 });
+    renewed.now += 1_000;
+    renewed.hear(Down::Ping { term: 10, may_speak: u64::MAX });
+    renewed.tick_to(renewed.now + 4_999);
+    assert!(renewed.dropped.is_empty(), "one without a lease may speak for ever");
+    renewed.tick_to(renewed.now + 1);
+    assert_eq!(renewed.dropped, [Why::Silent(5_000)]);
+}
+
+#[test]
 fn silence_is_broken_by_any_frame() {
     let mut rig = Rig::synced(false);
     for now in [4_000, 8_000, 12_000] {
         rig.tick_to(now);
-        rig.hear(Down::Ping { term: 10, may_speak: 1 });
+        rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK });
     }
     assert!(rig.dropped.is_empty());
     assert_eq!(rig.holder.age(rig.clock()), Some(0));
@@ -284,14 +342,14 @@ fn term_a_lower_one_than_stored_is_never_listened_to() {
     restarted.welcome(9);
     assert_eq!(restarted.dropped, [lower], "not after a restart either");
     restarted.welcome(10);
-    restarted.hear(Down::Ping { term: 9, may_speak: 1 });
+    restarted.hear(Down::Ping { term: 9, may_speak: MAY_SPEAK });
     assert_eq!(restarted.dropped.len(), 2, "nor in a ping");
 }
 
 #[test]
 fn term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too() {
     let mut rig = Rig::synced(false);
-    rig.hear(Down::Ping { term: 12, may_speak: 1 });
+    rig.hear(Down::Ping { term: 12, may_speak: MAY_SPEAK });
     rig.step(Input::Disconnected);
     rig.step(Input::Connected);
     let Some(Up::Hello(hello)) = rig.sent.last() else {
@@ -460,7 +518,7 @@ fn a_disk_that_fails_stops_no_answer_and_shows() {
     assert!(rig.sent.contains(&Up::Applied { revision: 2 }));
     rig.disk = Some(Ok(()));
     rig.tick_to(rig.now + 4_000);
-    rig.hear(Down::Ping { term: 10, may_speak: 1 });
+    rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK });
     rig.tick_to(rig.now + 2_000);
     assert_eq!(rig.holder.replica_error(), None, "tried again");
 }

@@ -104,7 +104,8 @@ pub struct Holder {
 impl Holder {
     /// A sidecar that starts now, with what its replica kept.
     pub fn new(settings: Settings, stored: Stored, now: Now) -> Self {
-        let watch = Watch { api: if settings.api { ApiState::Down } else { ApiState::Absent }, ..Watch::default() };
+        let api = if settings.api { ApiState::Down } else { ApiState::Absent };
+        let watch = Watch { api, asks_by_name: stored.meta.asks_by_name, ..Watch::default() };
         Self {
             settings,
             rows: stored.rows,
@@ -128,6 +129,10 @@ impl Holder {
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
         self.count_stall(now);
+        // These two end the connection before them anyway.
+        if !matches!(input, Input::Connected | Input::Disconnected) {
+            self.mind_silence(now, &mut out);
+        }
         match input {
             Input::Connected => self.greet(now, &mut out),
             Input::Disconnected => self.part(),
@@ -205,6 +210,10 @@ impl Holder {
 
     fn asked(&mut self, number: u64, request: &Request, host: Option<String>, now: Now, out: &mut Vec<Effect>) {
         self.watch.asked(request, now.mono);
+        if self.watch.asks_by_name && !self.meta.asks_by_name {
+            self.meta.asks_by_name = true;
+            self.journal.touch([]);
+        }
         self.stalled = 0;
         if let Some(host) = host {
             let ours = host == self.settings.about.hostname;
@@ -215,8 +224,10 @@ impl Holder {
             Answer::Streams(items) => {
                 let known = self.runs_known();
                 self.runs_changed |= self.watch.answer_given(request, items, now.mono);
-                self.answers.given(request, items, now.mono);
-                self.prove_by_answer(request, items, now);
+                let news = self.answers.given(request, items, now.mono);
+                if self.prove_by_answer(request, items, now) || news {
+                    self.watch.stirred = now.mono;
+                }
                 if !known && self.runs_known() {
                     self.prove_by_cycle(now);
                 }
@@ -227,6 +238,7 @@ impl Holder {
             }
         }
         out.push(Effect::Answer { number, answer });
+        self.has_taken_the_list(request, out);
     }
 
     fn api_read(&mut self, result: Result<Reading, String>, now: Now, out: &mut Vec<Effect>) {
@@ -241,7 +253,6 @@ impl Holder {
             self.answers.forget();
         }
         self.prove_by_reading(&reading, begun);
-        self.judge(&reading.external, begun, out);
         let before = |(id, at): &(String, u64)| *id == reading.id && begun > *at;
         self.watch.proven = self.watch.answered.as_ref().is_some_and(before);
         self.watch.id = Some(reading.id);
@@ -250,6 +261,7 @@ impl Holder {
             self.watch.runs = Some(reading.runs);
             self.runs_changed = true;
         }
+        self.judge(&reading.external, begun, out);
     }
 
     fn persisted(&mut self, result: Result<(), String>, now: Now, out: &mut Vec<Effect>) {
@@ -261,13 +273,14 @@ impl Holder {
         }
     }
 
-    /// Begins a reading when one is due: every `poll`, and sooner while an answer is waited for.
+    /// Begins a reading when one is due: every `poll`, and sooner for two of them after anything that one may answer.
     fn mind_api(&mut self, now: Now, out: &mut Vec<Effect>) {
         if !self.settings.api || self.watch.reading.is_some() {
             return;
         }
         let poll = self.periods().poll;
-        let eager = !self.pending.is_empty() || self.awaits_judgement();
+        let waits = !self.pending.is_empty() || self.awaits_judgement();
+        let eager = waits && now.mono < self.watch.stirred.saturating_add(poll.saturating_mul(2));
         let wait = if eager { poll / 5 } else { poll };
         let due = |last: u64| now.mono >= last.saturating_add(wait);
         if self.watch.last_reading.is_none_or(due) {

@@ -61,6 +61,8 @@ pub struct Watch {
     pub reading: Option<u64>,
     /// When the last reading was begun.
     pub last_reading: Option<u64>,
+    /// When something happened of which a reading may show the effect.
+    pub stirred: u64,
     pub config: ConfigStatus,
     pub load: Load,
     /// The last `host` that is not the Streamer's hostname.
@@ -107,6 +109,7 @@ impl Holder {
     pub(super) fn runs_known(&self) -> bool {
         self.watch.runs.is_some() || self.watch.polls >= POLLS
     }
+
     /// **Report**: what the streamer runs, by its own API; where that has never answered, by what it was given, once it
     /// has gone through one whole cycle. `None` while it is not known.
     pub fn runs(&self) -> Option<BTreeMap<String, Run>> {
@@ -115,5 +118,13 @@ impl Holder {
         }
         let capture = |name: &String| (name.clone(), Run::Capture);
         self.runs_known().then(|| self.watch.served.iter().map(capture).collect())
+    }
+
+    /// Whether [`Self::runs`] has `name`, or has nothing to say.
+    pub(super) fn may_be_running(&self, name: &str) -> bool {
+        match &self.watch.runs {
+            Some(runs) => runs.contains_key(name),
+            None => !self.runs_known() || self.watch.served.contains(name),
+        }
     }
 }

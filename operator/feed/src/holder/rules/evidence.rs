@@ -90,7 +90,7 @@ fn an_api_that_cannot_be_read_is_unknown_not_evidence() {
         rig.tick_to(rig.now + 3_000);
         rig.step(Input::ApiRead(Err("refused".into())));
         rig.poll();
-        rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+        rig.ping();
     }
     assert!(released(&mut rig).is_empty());
 }
@@ -198,7 +198,7 @@ fn silence_is_no_evidence() {
     rig.mark();
     for _ in 0..20 {
         rig.tick_to(rig.now + 1_000);
-        rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+        rig.ping();
     }
     assert!(released(&mut rig).is_empty());
 }
@@ -214,7 +214,7 @@ fn released_waits_for_the_deletion_to_be_on_disk() {
     rig.poll();
     assert!(released(&mut rig).is_empty());
     rig.disk = Some(Ok(()));
-    rig.hear(crate::frames::Down::Ping { term: 10, may_speak: 1 });
+    rig.ping();
     rig.tick_to(rig.now + 3_000);
     assert_eq!(released(&mut rig), said(7));
 }
