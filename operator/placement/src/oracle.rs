@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_feed::record::{Phase, Record};
+use weir_feed::record::{Change, Phase, Record};
 
 use crate::plan::{Plan, Planned};
 use crate::world::{Known, Namespace, Stream, World};
@@ -63,6 +63,14 @@ pub(crate) fn adopt_allows(world: &World, stream: &Stream, known: &Known, target
     })
 }
 
+/// Whether the stream is to be placed where it may be running already: there it takes no new place.
+pub(crate) fn is_adopted(known: &Known, change: &Change) -> bool {
+    match change {
+        Change::Place { streamer, .. } => known.may_run.get(streamer) == Some(&None),
+        _ => false,
+    }
+}
+
 /// Whether nothing is the matter with the stream where it is.
 pub(crate) fn is_content(namespace: &Namespace, stream: &Stream, known: &Known) -> bool {
     let Some(record) = &known.record else {
@@ -100,7 +108,6 @@ pub(crate) fn after(
 /// What a leader would know once the plan is written and nothing else has happened; with `prompt`, holders that were
 /// told to let go have.
 pub(crate) fn next(world: &World, plan: &Plan, prompt: bool) -> World {
-    use weir_feed::record::Change;
     let mut world = world.clone();
     for Planned { stream, change, .. } in &plan.changes {
         let namespace = world.namespaces.get_mut(&stream.namespace).unwrap();

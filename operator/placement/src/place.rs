@@ -3,7 +3,7 @@
 use weir_feed::record::Change;
 
 use crate::claim::{Claim, Claims, Standing};
-use crate::destination::destination;
+use crate::destination::{destination, is_eligible};
 use crate::draft::Draft;
 use crate::failover::tell_placed;
 use crate::plan::{Note, Outlook};
@@ -27,8 +27,11 @@ fn place_one<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>) -> Result<&'a str, No
     if let Some(note) = disputed(claim) {
         return Err(note);
     }
-    let streamer = destination(draft, claim, None, None)
-        .map_err(|nowhere| nowhere.note(reason::UNSCHEDULABLE, "The stream is placed as soon as one is."))?;
+    let streamer = match adopter(draft, claim) {
+        Some(streamer) => streamer,
+        None => destination(draft, claim, None, None)
+            .map_err(|nowhere| nowhere.note(reason::UNSCHEDULABLE, "The stream is placed as soon as one is."))?,
+    };
     let change = Change::Place {
         stream: claim.stream.object.clone(),
         uid: claim.stream.uid.clone(),
@@ -39,6 +42,14 @@ fn place_one<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>) -> Result<&'a str, No
     let why = format!("placed on {streamer}{suffix}");
     draft.change(claim.name, None, change, false, why);
     Ok(streamer)
+}
+
+/// Of those that are there and may be running it, the one that is to have it: one that can be given it if possible. It
+/// gets it even if it is full or drained: without a record it would be held for ever, and a drain moves it in order. Of
+/// several the others, whom no record names, let go first (**Gate**).
+fn adopter<'a>(draft: &Draft<'a>, claim: &Claim<'a>) -> Option<&'a str> {
+    let there = claim.runners(draft.world, None).filter(|(_, lost)| lost.is_none());
+    there.map(|(name, _)| name).min_by_key(|name| (!is_eligible(draft, claim, name, None, None), *name))
 }
 
 /// A claim that cannot be verified corrects nothing, and keeps the stream from being placed anew.
@@ -147,26 +158,44 @@ mod tests {
     }
 
     #[test]
-    fn adopt_two_that_may_run_it_block_each_other() {
-        let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
+    fn adopt_of_two_that_run_it_the_one_that_can_be_given_it_gets_it_and_else_the_least_name() {
+        let both = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
             s.known("m").may_run.insert("s1".into(), None);
+            s.known("m").may_run.insert("s2".into(), None);
+        });
+        assert_eq!(both.plan().change("m"), Some(&place_on("m", "s1")));
+        let cordoned = both.with(|s| s.streamer("s1").unschedulable = true);
+        assert_eq!(cordoned.plan().change("m"), Some(&place_on("m", "s2")));
+        let neither = cordoned.with(|s| s.streamer("s2").drain = true);
+        assert_eq!(neither.plan().change("m"), Some(&place_on("m", "s1")));
+    }
+
+    #[test]
+    fn adopt_who_may_run_it_and_is_silent_is_waited_for() {
+        let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
+            s.known("m").may_run.insert("s1".into(), Some(3_000));
             s.known("m").may_run.insert("s2".into(), Some(1_000));
         });
         let plan = scene.plan();
         assert_eq!(plan.changes, []);
         assert!(plan.note("m").message.starts_with("s1, s2 may still be running it"));
-        assert_eq!(plan.wake_in, Some(29_000));
+        assert_eq!(plan.wake_in, Some(27_000));
     }
 
     #[test]
-    fn adopt_who_runs_it_and_cannot_be_given_it_is_waited_for() {
-        let scene = Scene::new(&["s1", "s2"]).with_new("m").with(|s| {
-            s.known("m").may_run.insert("s1".into(), None);
-            s.streamer("s1").drain = true;
-        });
-        let plan = scene.plan();
-        assert_eq!(plan.changes, []);
-        assert!(plan.note("m").message.contains("s1 may still be running it (and cannot be given it: draining)"));
+    fn adopt_the_only_one_that_runs_it_gets_it_whatever_speaks_against_it() {
+        let refusals: [fn(&mut Scene); 4] = [
+            |s| s.streamer("s1").drain = true,
+            |s| s.streamer("s1").capacity = Some(0),
+            |s| s.object("m").streamer_selector = selector("zone", "a"),
+            |s| drop(s.namespace().streamers.remove("s1")),
+        ];
+        for refuse in refusals {
+            let scene = Scene::new(&["s1", "s2"]).with_new("m").with(refuse).with(|s| {
+                s.known("m").may_run.insert("s1".into(), None);
+            });
+            assert_eq!(scene.plan().change("m"), Some(&place_on("m", "s1")));
+        }
     }
 
     #[test]
