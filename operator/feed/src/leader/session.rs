@@ -20,7 +20,8 @@ pub struct Newcomer {
     pub(super) streamer: StreamerId,
     pub(super) verified: bool,
     pub(super) hello: Box<Hello>,
-    /// When it was last heard.
+    /// When it came, and when it was last heard.
+    pub(super) since: u64,
     pub(super) heard: u64,
     /// When its streamer last asked, if it has since the sidecar started.
     pub(super) polled_at: Option<u64>,
@@ -29,7 +30,7 @@ pub struct Newcomer {
 impl Newcomer {
     pub(super) fn new(conn: Conn, streamer: StreamerId, verified: bool, hello: Box<Hello>, observed: u64) -> Self {
         let polled_at = hello.polled.map(|ago| observed.saturating_sub(ago));
-        Self { conn, streamer, verified, hello, heard: observed, polled_at }
+        Self { conn, streamer, verified, hello, since: observed, heard: observed, polled_at }
     }
 }
 
@@ -124,11 +125,17 @@ impl Session {
     /// **Gone**, the raw fact: how long the sidecar has been silent, or the streamer not alive with no API that shows
     /// it running `name`. `None`: it is there.
     pub(super) fn lost_for(&self, name: Option<&str>, silence: u64, alive: u64, observed: u64) -> Option<u64> {
-        if self.conn.is_none() || observed.saturating_sub(self.holder_heard) > silence {
-            let silent = observed.saturating_sub(self.last_heard);
-            // Nothing moves while a newcomer waits for the name of one that is silent.
-            let awaited = !self.waiting.is_empty() && silent <= silence;
-            return (!awaited).then_some(silent);
+        let holder_silent = self.conn.is_none() || observed.saturating_sub(self.holder_heard) > silence;
+        // Nothing moves while a newcomer waits for the name of one that is heard no more.
+        let succeeds = |newcomer: &Newcomer| {
+            let heard = observed.saturating_sub(newcomer.heard) <= silence;
+            heard && (holder_silent || self.holder_heard <= newcomer.since)
+        };
+        if self.waiting.iter().any(succeeds) {
+            return None;
+        }
+        if holder_silent {
+            return Some(observed.saturating_sub(self.last_heard));
         }
         if observed < self.grace_until {
             return None;

@@ -51,6 +51,25 @@ fn a_newcomers_waiting_counts_as_contact() {
 }
 
 #[test]
+fn a_newcomers_waiting_counts_even_before_the_old_connection_is_known_to_be_dead() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    let quiet = |stage: &mut Stage| {
+        for _ in 0..40 {
+            stage.give(Input::Frame { conn: one, frame: quiet() });
+            stage.pass(1_000, &[two]);
+        }
+    };
+    quiet(&mut stage);
+    assert!(lost(&stage) >= Some(39_000));
+    let newcomer = stage.connect(Hello { instance: "other".into(), ..hello("s1") });
+    assert_eq!(lost(&stage), None);
+    quiet(&mut stage);
+    assert!(lost(&stage) >= Some(79_000), "two sidecars of one name must not hide a dead streamer");
+    stage.told(newcomer);
+}
+
+#[test]
 fn a_newcomer_that_dies_is_not_waited_for() {
     let (mut stage, two, dead) = succession();
     stage.pass(1_000, &[two, dead]);
