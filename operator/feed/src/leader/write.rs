@@ -118,13 +118,10 @@ impl Leader {
         Content { records, removal_until }
     }
 
-    /// What a change means for later ones: pauses, and removals in numbers.
+    /// A release that is called off is not tried again for a while.
     fn note(&mut self, stream: &StreamId, change: &Change, observed: u64) {
-        match change {
-            Change::Keep => {
-                self.called_off.insert(stream.clone(), observed);
-            }
-            _ => {}
+        if *change == Change::Keep {
+            self.called_off.insert(stream.clone(), observed);
         }
     }
 
