@@ -31,7 +31,7 @@ pub struct Cli {
     pub http_listen: SocketAddr,
     /// The streamer's own API, with user and password if it wants them: http://USER:PASSWORD@127.0.0.1:8080.
     #[arg(long, value_name = "URL", env = "STREAMER_API", hide_env_values = true)]
-    streamer_api: Option<String>,
+    streamer_api: Option<Hidden>,
     /// What the streamer sends as host. Default: --streamer.
     #[arg(long, value_name = "NAME")]
     streamer_hostname: Option<String>,
@@ -53,6 +53,24 @@ pub struct Cli {
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// Text that may hold a password: `Debug` does not show it.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl std::str::FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// Form of the log.
@@ -88,7 +106,7 @@ impl Cli {
         let Some(url) = &self.streamer_api else {
             return Ok(None);
         };
-        let url: Url = url.parse().context("--streamer-api is no URL: write http://USER:PASSWORD@HOST:PORT")?;
+        let url: Url = url.0.parse().context("--streamer-api is no URL: write http://USER:PASSWORD@HOST:PORT")?;
         if !matches!(url.scheme(), "http" | "https") {
             bail!("--streamer-api must begin with http:// or https://");
         }
@@ -159,5 +177,14 @@ mod tests {
         let wrong = ["--feed", "https://o", "--streamer-api", "user:hunter2@host"];
         let error = format!("{:?}", cli(&wrong).unwrap_err());
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn no_debug_output_shows_the_password_of_the_streamers_api() {
+        let always = ["weir-sidecar", "--streamer", "s1", "--data", "/d", "--feed", "https://o"];
+        let api = ["--streamer-api", "http://admin:hunter2@127.0.0.1:8080"];
+        let cli = Cli::parse_from(always.iter().chain(&api));
+        assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
+        assert_eq!(cli.streamer_api().unwrap().unwrap().password(), Some("hunter2"));
     }
 }
