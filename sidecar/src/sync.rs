@@ -22,8 +22,11 @@ const PATH: &str = "feed/v1";
 const CONNECT: Duration = Duration::from_secs(2);
 /// For the request's body to reach the leader when the sidecar shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Frames that may wait to be sent: a leader that takes none is left.
-const UNSENT: usize = 1_024;
+/// Frames that may wait to be sent: a leader that takes none is left. One step may say something of every row that there
+/// is, so this is far above any number of rows; an empty queue takes no memory.
+const UNSENT: usize = 1_000_000;
+/// To resolve the name of the leader that a standby names.
+const RESOLVE: Duration = Duration::from_secs(2);
 /// Milliseconds between two rounds over all addresses.
 const FIRST_PAUSE: u64 = 200;
 const LONGEST_PAUSE: u64 = 2_000;
@@ -49,6 +52,13 @@ pub struct Link {
 }
 
 impl Link {
+    /// A link, with what is sent over it, and why it is left.
+    fn new() -> (Self, mpsc::Receiver<Vec<u8>>, oneshot::Receiver<Why>) {
+        let (frames, body) = mpsc::channel(UNSENT);
+        let (leave, left) = oneshot::channel();
+        (Self { frames, leave }, body, left)
+    }
+
     /// Sends a frame; false when the leader takes none any more.
     pub fn send(&self, frame: &Up) -> bool {
         let Ok(mut line) = serde_json::to_vec(frame) else {
@@ -73,11 +83,46 @@ struct Target {
 }
 
 /// How a connection ended.
+#[derive(Debug)]
 enum Ended {
     /// We left it.
     Left(Why),
     /// It broke, or could not be made.
     Broken(anyhow::Error),
+    /// The token is wrong: nothing changes by asking again at once.
+    NotLetIn(NotLetIn),
+}
+
+/// The feed answered 401 or 403.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "it does not let this sidecar in ({0}): --token-file must hold the token of this very streamer (in Kubernetes: of this pod, for the operator's audience), and --namespace and --streamer must be its own"
+)]
+struct NotLetIn(reqwest::StatusCode);
+
+/// What came of one round over all addresses.
+#[derive(Debug, Default)]
+struct Round {
+    /// One of them has a leader that does not want this sidecar.
+    refused: bool,
+    /// One of them ended in a way that may be different in a moment.
+    may_change: bool,
+}
+
+impl Round {
+    fn ended(&mut self, ended: &Ended) {
+        match ended {
+            Ended::NotLetIn(_) | Ended::Left(Why::Refused(_)) => self.refused = true,
+            // It has nothing to say but who leads, and that one is asked too.
+            Ended::Left(Why::NotLeader { leader: Some(_) }) => {}
+            Ended::Left(_) | Ended::Broken(_) => self.may_change = true,
+        }
+    }
+
+    /// Whether the next round can wait: nobody in it will be of another mind soon.
+    fn can_wait(&self) -> bool {
+        self.refused && !self.may_change
+    }
 }
 
 /// Keeps a connection to the feed, until the sidecar shuts down or is superseded.
@@ -104,34 +149,35 @@ impl Feed {
                 targets.rotate_left(place + 1);
             }
             let mut wait = pause;
+            let mut round = Round::default();
             // Two standbys that name each other must not be asked in turns.
             let mut asked = Vec::new();
             while let Some(target) = targets.pop_front() {
                 asked.push(target.clone());
                 let begun = std::time::Instant::now();
                 let ended = self.connect(&target).await;
-                if begun.elapsed() > Duration::from_millis(LONGEST_PAUSE) {
+                if begun.elapsed() > CONNECT * 2 && !matches!(ended, Ended::NotLetIn(_)) {
                     // It worked for a while: what failed now may be back at once, and is news.
                     self.said.clear();
                     wait = FIRST_PAUSE;
                 }
                 last = Some(target.clone());
+                round.ended(&ended);
                 match ended {
                     Ended::Left(Why::Superseded | Why::Shutdown) => return,
-                    Ended::Left(Why::NotLeader { leader }) => {
-                        let hinted = leader.and_then(|hint| hinted(&target.url, &hint));
-                        if let Some(hinted) =
-                            hinted.filter(|hinted| !asked.contains(hinted) && asked.len() <= MAX_TARGETS)
-                        {
-                            targets.retain(|target| *target != hinted);
-                            targets.push_front(hinted);
+                    Ended::Left(Why::NotLeader { leader: Some(hint) }) => {
+                        let hinted = self.hinted(&target, &hint).await;
+                        // The first of them is asked first.
+                        for hinted in hinted.into_iter().rev() {
+                            if !asked.contains(&hinted) && asked.len() <= MAX_TARGETS {
+                                targets.retain(|target| *target != hinted);
+                                targets.push_front(hinted);
+                            }
                         }
                     }
-                    Ended::Left(why @ Why::Refused(_)) => {
-                        wait = REFUSED_PAUSE;
-                        self.say(&target, &anyhow::Error::new(why));
-                    }
+                    Ended::Left(Why::NotLeader { leader: None }) => {}
                     Ended::Left(why) => self.say(&target, &anyhow::Error::new(why)),
+                    Ended::NotLetIn(why) => self.say(&target, &anyhow::Error::new(why)),
                     Ended::Broken(error) => self.say(&target, &error),
                 }
                 if self.events.is_closed() {
@@ -139,6 +185,9 @@ impl Feed {
                 }
             }
             pause = (wait * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            if round.can_wait() {
+                wait = REFUSED_PAUSE;
+            }
             let jittered = rand::rng().random_range(wait / 2..=wait);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(jittered)) => {}
@@ -194,7 +243,7 @@ impl Feed {
             return Ended::Left(Why::Shutdown);
         }
         // The loop may still have a frame before it that tells more than the end of the connection does.
-        left.await.map_or(Ended::Broken(error), Ended::Left)
+        left.await.map_or_else(|_| broken(error), Ended::Left)
     }
 
     async fn prepare(
@@ -202,8 +251,7 @@ impl Feed {
         target: &Target,
     ) -> anyhow::Result<(reqwest::RequestBuilder, Link, oneshot::Receiver<Why>)> {
         let client = self.client(target).await?;
-        let (frames, body) = mpsc::channel(UNSENT);
-        let (leave, left) = oneshot::channel();
+        let (link, body, left) = Link::new();
         let body = ReceiverStream::new(body).map(Ok::<_, std::convert::Infallible>);
         let mut url = target.url.clone();
         url.set_path(&format!("{}/{PATH}", url.path().trim_end_matches('/')));
@@ -215,7 +263,7 @@ impl Feed {
                 .with_context(|| format!("reading --token-file {}", path.display()))?;
             request = request.bearer_auth(token.trim());
         }
-        Ok((request, Link { frames, leave }, left))
+        Ok((request, link, left))
     }
 
     /// A client for one address: the certificate's name stays the URL's.
@@ -234,6 +282,20 @@ impl Feed {
             builder = builder.tls_certs_only(certificates);
         }
         builder.build().context("preparing a connection")
+    }
+
+    /// The leader's addresses, by what the standby at `target` says.
+    async fn hinted(&mut self, target: &Target, hint: &str) -> Vec<Target> {
+        match resolve(hint).await {
+            Ok(addresses) => addresses.into_iter().filter_map(|address| at(&target.url, address)).collect(),
+            Err(error) => {
+                self.say(
+                    target,
+                    &error.context(format!("it names {hint} as the leader's address (its --feed-advertise)")),
+                );
+                Vec::new()
+            }
+        }
     }
 
     fn say(&mut self, target: &Target, error: &anyhow::Error) {
@@ -263,9 +325,7 @@ async fn frames(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<
     let status = response.status();
     match status.as_u16() {
         200 => {}
-        401 | 403 => {
-            bail!("it does not let this sidecar in ({status}): --token-file must hold this streamer's own token")
-        }
+        401 | 403 => return Err(NotLetIn(status).into()),
         503 => bail!("it cannot say now whose token this is ({status}): it asks its API server, and goes on trying"),
         _ => bail!("it answers {status}: is --feed the operator's --feed-listen address?"),
     }
@@ -292,15 +352,27 @@ async fn frames(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<
     Ok(())
 }
 
-/// The address that a standby names as the leader's: `HOST:PORT`, or a URL. Plain HTTP stays on loopback.
-fn hinted(url: &Url, hint: &str) -> Option<Target> {
+fn broken(error: anyhow::Error) -> Ended {
+    match error.downcast_ref::<NotLetIn>() {
+        Some(why) => Ended::NotLetIn(*why),
+        None => Ended::Broken(error),
+    }
+}
+
+/// The addresses that a standby names as the leader's: `HOST:PORT`, or a URL.
+async fn resolve(hint: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let authority = match Url::parse(hint) {
         Ok(hint) if hint.has_host() => {
-            format!("{}:{}", hint.host_str()?, hint.port_or_known_default()?)
+            format!("{}:{}", hint.host_str().unwrap_or_default(), hint.port_or_known_default().unwrap_or(443))
         }
         _ => hint.to_owned(),
     };
-    let address: SocketAddr = authority.parse().ok()?;
+    let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host(&authority)).await;
+    Ok(found.with_context(|| format!("no answer within {} s", RESOLVE.as_secs()))??.collect())
+}
+
+/// One address of the leader, reached as `url` is: the certificate's name stays. Plain HTTP stays on loopback.
+fn at(url: &Url, address: SocketAddr) -> Option<Target> {
     if url.scheme() == "http" && !address.ip().is_loopback() {
         return None;
     }
@@ -314,22 +386,4 @@ fn hinted(url: &Url, hint: &str) -> Option<Target> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hint_keeps_the_certificates_name_and_takes_the_leaders_address() {
-        let url: Url = "https://weir-operator.weir.svc:9443/".parse().unwrap();
-        let target = hinted(&url, "10.1.2.3:9444").unwrap();
-        assert_eq!(target.url.as_str(), "https://weir-operator.weir.svc:9444/");
-        assert_eq!(target.address, "10.1.2.3:9444".parse().unwrap());
-    }
-
-    #[test]
-    fn a_hint_never_leads_plain_http_off_loopback() {
-        let url: Url = "http://127.0.0.1:9443/".parse().unwrap();
-        assert_eq!(hinted(&url, "10.1.2.3:9444"), None);
-        let target = hinted(&url, "http://127.0.0.1:9444").unwrap();
-        assert_eq!(target.url.as_str(), "http://127.0.0.1:9444/");
-    }
-}
+mod tests;
