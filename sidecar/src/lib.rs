@@ -5,6 +5,7 @@ pub mod cli;
 pub mod http;
 mod lines;
 pub mod metrics;
+mod parts;
 pub mod replica;
 pub mod run;
 pub mod streamer;
@@ -24,6 +25,7 @@ use weir_feed::holder::step::{Holder, Settings};
 use crate::cli::{Cli, LogFormat};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
+use crate::parts::Parts;
 use crate::replica::Replica;
 use crate::run::{Clock, Exit, Run, Said};
 use crate::streamer::StreamerApi;
@@ -92,7 +94,8 @@ pub async fn serve_on(
     let api = cli.streamer_api()?.map(StreamerApi::new).transpose()?;
     let clock = Clock::start();
 
-    tokio::spawn(axum::serve(health, http::router(ready, metrics.clone())).into_future());
+    let mut parts = Parts::default();
+    parts.spawn("the server at --http-listen", axum::serve(health, http::router(ready, metrics.clone())).into_future());
     let (replica, stored, error) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
     if let Some(error) = &error {
         tracing::error!(%error, "the replica cannot be opened: memory serves");
@@ -100,12 +103,12 @@ pub async fn serve_on(
     let holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
     let (writer, changes) = mpsc::channel(1);
     let on_disk = events.clone();
-    let writing = tokio::task::spawn_blocking(move || run::write_replica(replica, changes, &on_disk));
+    parts.spawn_blocking("the replica's writer", move || run::write_replica(replica, changes, &on_disk));
     let state = api::ApiState { events: events.clone(), key, metrics: metrics.clone() };
-    let answering = tokio::spawn(axum::serve(streams, api::router(state)).into_future());
+    parts.spawn("the server at --listen", axum::serve(streams, api::router(state)).into_future());
     let feed =
         Feed::new(FeedSettings { urls: cli.feed, ca_file: cli.ca_file, token_file: cli.token_file }, events.clone());
-    let feeding = tokio::spawn(feed.run());
+    parts.spawn("the feed's client", feed.run());
     tracing::info!(namespace = %cli.namespace, streamer = %cli.streamer, listen = %cli.listen, "answering");
 
     let run = Run {
@@ -123,14 +126,16 @@ pub async fn serve_on(
         said: Said::default(),
         exit: None,
     };
-    let exit = run.run(incoming, shutdown).await;
+    let exit = tokio::select! {
+        // It ends some of them itself, as the last thing that it does.
+        biased;
+        exit = run.run(incoming, shutdown) => exit,
+        error = parts.ended() => return Err(error),
+    };
     // The goodbye and the last write go out before the process does; neither takes long.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), async {
-        let _ = feeding.await;
-        let _ = writing.await;
-    })
-    .await;
-    answering.abort();
+    if !parts.finish(&["the feed's client", "the replica's writer"], std::time::Duration::from_secs(2)).await {
+        tracing::warn!("the goodbye to the operator, or the last write of the replica, may not have come through");
+    }
     Ok(exit)
 }
 

@@ -228,7 +228,9 @@ impl Run {
         };
         let events = self.events.clone();
         tokio::spawn(async move {
-            let result = api.read().await;
+            // One that dies has ended too: otherwise none would ever be begun again.
+            let reading = tokio::spawn(async move { api.read().await });
+            let result = reading.await.unwrap_or_else(|_| Err("the reading of it came to no end".to_owned()));
             // A closed loop needs no reading.
             let _ = events.send(Event::ApiRead(result)).await;
         });
