@@ -186,12 +186,12 @@ fn a_full_slice_is_refused_further_streams_and_says_so() {
 fn bump_exceeds_the_delete_that_ended_what_the_holder_served() {
     let mut stage = Stage::leading(vec![record("a", "s1", 50)]);
     stage.want(&["a"]);
-    let deleted = Some(stage.now.wall + 1_000);
-    let stopped = Held { hash: String::new(), deleted, ..held("a", "s1", 5) };
+    let deleted = stage.now.wall + 1_000;
+    let stopped = Held { hash: String::new(), deleted: Some(deleted), ..held("a", "s1", 5) };
     let absurd = Held { name: "b".into(), deleted: Some(u64::MAX), ..held("b", "s1", 5) };
     let one = stage.connect(Hello { stopped: vec![stopped, absurd], ..hello("s1") });
     stage.pass(8_000, &[one]);
-    assert!(stage.record("a").unwrap().epoch > deleted.unwrap(), "an epoch below the delete would never be served");
+    assert!(stage.record("a").unwrap().epoch > deleted, "an epoch below the delete would never be served");
     assert!(stage.leader.may_plan(stage.now));
 }
 
