@@ -45,6 +45,10 @@ fn case(text: &str) -> Result<Case> {
 struct Run {
     failover: Failover,
     idle: Idle,
+    /// What `failover.after` is by default.
+    after: String,
+    /// What a plan took between the kill and the end, on average.
+    plan: Duration,
 }
 
 /// Shares of a core, in percent.
@@ -59,20 +63,19 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let load = machine::load();
     let mut columns = Vec::new();
-    let mut failed_over_after = String::new();
     for case in args.cases {
         let mut measured = Vec::new();
         for number in 1..=case.runs {
             eprintln!("{} streams, run {number} of {} …", case.streams, case.runs);
-            measured.push(run(case.streams, &mut failed_over_after).await?);
+            measured.push(run(case.streams).await?);
         }
         columns.push((case, measured));
     }
-    print(&columns, &failed_over_after, load);
+    print(&columns, load);
     Ok(())
 }
 
-async fn run(streams: usize, after: &mut String) -> Result<Run> {
+async fn run(streams: usize) -> Result<Run> {
     let plan = Plan { periods: Periods::default(), ..Plan::default() };
     let mut site = Site::prepare(&format!("bench-{streams}"), &plan).await?;
     for operator in &mut site.operators {
@@ -82,12 +85,21 @@ async fn run(streams: usize, after: &mut String) -> Result<Run> {
     let names = cameras::apply(&site, streams).await?;
     site.registry.await_each_once(&names, PATIENCE).await?;
     settled(&site, streams, PATIENCE).await?;
-    *after = default_after(&site, &names).await?;
+    let after = default_after(&site, &names).await?;
     let idle = idle(&site).await?;
+    let before = plans(&site).await?;
     let failover = Failover::of(&site, "s1", &names, PATIENCE).await?;
-    eprintln!("{failover:?}\nafter {:.2} % and {:.2} % of a core idle", idle.operator, idle.sidecar);
+    let plans = plans(&site).await?;
+    let plan = Duration::from_secs_f64((plans.0 - before.0) / (plans.1 - before.1));
     site.finish().await?;
-    Ok(Run { failover, idle })
+    Ok(Run { failover, idle, after, plan })
+}
+
+/// The operator's plans since its start: how long they took in all (s), and how many there were.
+async fn plans(site: &Site) -> Result<(f64, f64)> {
+    let operator = site.operators.first().context("no operator")?;
+    let metric = async |part: &str| operator.metric(&format!("weir_plan_duration_seconds_{part}")).await;
+    Ok((metric("sum").await?, metric("count").await?))
 }
 
 /// What the API server has filled in.
@@ -116,7 +128,8 @@ async fn idle(site: &Site) -> Result<Idle> {
 
 type Column = (Case, Vec<Run>);
 
-fn print(columns: &[Column], after: &str, load_before: Option<f64>) {
+fn print(columns: &[Column], load_before: Option<f64>) {
+    let after = columns.iter().flat_map(|(_, measured)| measured).next().map_or("", |run| run.after.as_str());
     let load =
         [load_before, machine::load()].map(|load| load.map_or("unknown".to_owned(), |load| format!("{load:.1}")));
     println!(
@@ -130,7 +143,12 @@ fn print(columns: &[Column], after: &str, load_before: Option<f64>) {
     );
     let head = |(case, measured): &Column| {
         let moved = runs(&each(measured, |run| run.failover.moved), |n| n.to_string());
-        format!("{} streams, {moved} of them move, {} runs", case.streams, case.runs)
+        format!(
+            "{} streams, {moved} of them move, {} {}",
+            case.streams,
+            case.runs,
+            if case.runs == 1 { "run" } else { "runs" }
+        )
     };
     println!("| A streamer and its sidecar are killed | {} |", row(columns, head));
     println!("|---|{}", "---|".repeat(columns.len()));
@@ -148,7 +166,11 @@ fn rows(after: &str) -> Vec<(String, Cell)> {
     let mut rows: Vec<(String, Cell)> = Vec::new();
     let mut add = |name: &str, cell: Cell| rows.push((name.to_owned(), cell));
     add("noticed: its connection ended", time(|f| f.noticed, millis));
-    add(&format!("planned: `failover.after` ({after}) is over"), time(|f| f.planned, seconds));
+    add(
+        &format!("planned: `failover.after` ({after} from the last that was heard of it) is over"),
+        time(|f| f.planned, seconds),
+    );
+    add("a plan of all streams", Box::new(|all| runs(&each(all, |run| run.plan), millis)));
     add("… → persisted: the last Placement is acknowledged", time(|f| f.persisted.saturating_sub(f.planned), millis));
     add("… → replicated: the last replica has it on disk", time(|f| f.replicated.saturating_sub(f.persisted), millis));
     add("**Weir's own part**, planned → replicated", time(|f| f.replicated.saturating_sub(f.planned), millis));
