@@ -245,6 +245,10 @@ impl Leader {
         // and again must not make a dead one look alive.
         let former = self.sessions.get(&streamer).filter(|session| session.reported && !session.left);
         let grace_until = match former {
+            // Its own first reading may show that the streamer runs.
+            Some(former) if !former.has_polled && hello.api != ApiState::Absent && hello.runs.is_none() => {
+                former.grace_until.max(observed + self.periods.ping * 2)
+            }
             Some(former) if !former.has_polled => former.grace_until,
             _ => observed + self.periods.silence,
         };

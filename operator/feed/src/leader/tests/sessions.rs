@@ -94,6 +94,20 @@ fn a_sidecar_that_is_back_has_time_to_hear_its_streamer() {
     assert_eq!(lost(&stage), Some(25_000), "it does not ask");
 }
 
+#[test]
+fn a_sidecar_that_starts_again_has_time_to_read_its_streamers_api() {
+    let (mut stage, mut one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    for _ in 0..2 {
+        stage.give(Input::Disconnected { conn: one });
+        stage.pass(20_000, &[two]);
+        one = stage.connect(Hello { polled: None, runs: None, api: ApiState::Down, ..hello("s1") });
+        assert_eq!(lost(&stage), None);
+    }
+    stage.pass(2_000, &[two]);
+    assert_eq!(lost(&stage), Some(42_000), "it shows nothing");
+}
+
 /// A sidecar lives, and its streamer has not asked.
 fn quiet() -> Up {
     Up::Alive {
