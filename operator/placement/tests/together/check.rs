@@ -39,6 +39,8 @@ pub(crate) struct Check {
     active: BTreeMap<String, (String, u64)>,
     /// Sidecars that were told to let go of a stream, and were not given it since.
     told_off: BTreeSet<(usize, String)>,
+    /// Sidecars that were started with less on disk than they served before, and have had no mark since.
+    pub(crate) outdated: BTreeSet<usize>,
     mismatches: [VecDeque<u64>; STREAMERS],
     pub(crate) connections: [VecDeque<u64>; STREAMERS],
     pub(crate) overlaps: u64,
@@ -53,6 +55,9 @@ impl Check {
             }
             Down::Delete { name, .. } => {
                 self.told_off.insert((at, name.clone()));
+            }
+            Down::Mark { .. } => {
+                self.outdated.remove(&at);
             }
             _ => {}
         }
@@ -106,7 +111,7 @@ impl World {
                 let bound = self.wishes.of(&put.name).map(|(_, wish)| wish.after).min().unwrap_or(9_000);
                 for lost in (0..STREAMERS).filter(|at| *at != to) {
                     let has = self.streamers[lost].has(&put.name) || self.sidecars[lost].has(&put.name);
-                    if has && self.lost_for(lost) >= bound {
+                    if has && self.lost_for(lost, &put.name) >= bound {
                         self.check.excused.insert((put.name.clone(), lost, to));
                     }
                 }
@@ -128,10 +133,12 @@ impl World {
     }
 
     /// For how long a streamer has truly been lost, as far as word of it has come to a leader: its sidecar unheard, or
-    /// itself neither asking nor to be read.
-    fn lost_for(&self, at: usize) -> u64 {
+    /// itself neither asking nor to be read as running the
+    /// stream.
+    fn lost_for(&self, at: usize, name: &str) -> u64 {
         let now = self.sim.now;
-        let shown = self.check.readable[at].is_some_and(|since| now >= since + 5_000);
+        let readable = self.check.readable[at].is_some_and(|since| now >= since + 5_000);
+        let shown = readable && self.streamers[at].running.contains(name);
         let idle = if shown { 0 } else { now - self.check.heard_of[at] };
         idle.max(now - self.check.heard[at])
     }
@@ -157,7 +164,7 @@ impl World {
     /// A streamer stopped a stream because an answer left it out.
     pub(crate) fn check_stop(&mut self, at: usize, name: &str) {
         let told = self.check.told_off.contains(&(at, name.to_owned()));
-        if !told && self.is_known_to_be_of(name, at) {
+        if !told && !self.check.outdated.contains(&at) && self.is_known_to_be_of(name, at) {
             self.fail(format!("s{at} stops {name}, which is its own, for an answer of one who does not know"));
         }
     }

@@ -144,6 +144,10 @@ impl World {
 
     pub(crate) fn kill_sidecar(&mut self, at: usize) {
         self.sim.say(|| format!("sidecar s{at} dies"));
+        let sidecar = &self.sidecars[at];
+        if sidecar.process.up && sidecar.holder.rows().all().keys().any(|name| !sidecar.disk.has_row(name)) {
+            self.check.outdated.insert(at);
+        }
         self.sidecars[at].process.stop();
         self.cut_all(|connection| connection.sidecar == at);
         let streamer = &self.streamers[at];
