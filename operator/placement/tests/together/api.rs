@@ -46,8 +46,9 @@ pub(crate) enum Call {
 pub(crate) enum Reply {
     Slices(Input),
     Lease(Option<Lease>),
-    /// `Some(None)`: somebody else was faster.
-    LeaseWritten(Option<Option<Lease>>),
+    LeaseWritten(Option<Lease>),
+    /// Somebody else was faster.
+    LeaseRefused,
 }
 
 enum Fate {
@@ -59,11 +60,11 @@ enum Fate {
 
 impl World {
     /// Sends a request.
-    pub(crate) fn call(&mut self, operator: usize, call: Call) {
+    pub(crate) fn call(&mut self, operator: usize, call: &Call) {
         let life = self.operators[operator].process.life;
         let latency = self.sim.random.range(1, 30);
         let arrives = |answered| Event::Arrives { operator, life, call: call.clone(), answered };
-        let silence = Event::Operator(operator, life, operator::Event::Answer(unanswered(&call)));
+        let silence = Event::Operator(operator, life, operator::Event::Answer(unanswered(call)));
         match self.fate(operator) {
             Fate::Good => self.sim.after(latency, arrives(true)),
             Fate::RequestLost => self.sim.after(TIMEOUT, silence),
@@ -110,11 +111,11 @@ impl World {
             Call::ReadLease => Reply::Lease(Some(self.api.lease.clone())),
             Call::WriteLease(lease) => {
                 if lease.version != self.api.lease.version {
-                    return Reply::LeaseWritten(Some(None));
+                    return Reply::LeaseRefused;
                 }
                 self.api.version += 1;
                 self.api.lease = Lease { version: self.api.version, ..lease.clone() };
-                Reply::LeaseWritten(Some(Some(self.api.lease.clone())))
+                Reply::LeaseWritten(Some(self.api.lease.clone()))
             }
             Call::Slices(effect) => Reply::Slices(self.execute_on_slices(effect.clone())),
         }

@@ -22,7 +22,9 @@ pub(crate) struct Campaign {
     sent: Option<u64>,
     again: bool,
     rounds: u64,
-    said: Option<Option<usize>>,
+    /// It was said that the Lease is somebody else's, and whose.
+    lost: bool,
+    leader: Option<usize>,
     keys_known: bool,
 }
 
@@ -35,12 +37,12 @@ impl World {
         }
         campaign.again = false;
         match campaign.ours.take() {
-            Some(lease) => self.decide(at, lease),
-            None => self.ask_lease(at, Call::ReadLease),
+            Some(lease) => self.decide(at, &lease),
+            None => self.ask_lease(at, &Call::ReadLease),
         }
     }
 
-    fn ask_lease(&mut self, at: usize, call: Call) {
+    fn ask_lease(&mut self, at: usize, call: &Call) {
         let sent = self.operator_now(at).mono;
         self.operators[at].campaign.sent = Some(sent);
         self.call(at, call);
@@ -53,8 +55,8 @@ impl World {
         };
         let periods = Periods::default();
         match reply {
-            Reply::Lease(Some(lease)) => self.decide(at, lease),
-            Reply::LeaseWritten(Some(Some(lease))) => {
+            Reply::Lease(Some(lease)) => self.decide(at, &lease),
+            Reply::LeaseWritten(Some(lease)) => {
                 let us = (at, self.operators[at].process.life);
                 let campaign = &mut self.operators[at].campaign;
                 campaign.sighting = None;
@@ -65,7 +67,7 @@ impl World {
                 }
                 self.next_round(at, periods.lease / 3);
             }
-            Reply::LeaseWritten(Some(None)) => self.next_round(at, periods.ping / 10),
+            Reply::LeaseRefused => self.next_round(at, periods.ping / 10),
             Reply::Lease(None) | Reply::LeaseWritten(None) => {
                 if self.operators[at].campaign.deadline <= now {
                     self.lost(at, None);
@@ -76,7 +78,7 @@ impl World {
         }
     }
 
-    fn decide(&mut self, at: usize, lease: Lease) {
+    fn decide(&mut self, at: usize, lease: &Lease) {
         let now = self.operator_now(at).mono;
         let us = (at, self.operators[at].process.life);
         let campaign = &mut self.operators[at].campaign;
@@ -93,7 +95,7 @@ impl World {
         if free {
             let term = lease.term.max(campaign.term).max(campaign.highest_term);
             let claim = Lease { holder: Some(us), term, version: lease.version };
-            self.ask_lease(at, Call::WriteLease(claim));
+            self.ask_lease(at, &Call::WriteLease(claim));
         } else {
             self.lost(at, lease.holder.map(|(leader, _)| leader));
             self.next_round(at, Periods::default().ping);
@@ -110,7 +112,7 @@ impl World {
 
     fn held(&mut self, at: usize) {
         let campaign = &mut self.operators[at].campaign;
-        campaign.said = None;
+        campaign.lost = false;
         let (deadline, highest_term) = (campaign.deadline, campaign.highest_term);
         if !std::mem::replace(&mut campaign.keys_known, true) {
             self.operator_step(at, Input::Keys { ring: keys() });
@@ -119,8 +121,9 @@ impl World {
     }
 
     fn lost(&mut self, at: usize, leader: Option<usize>) {
-        let said = self.operators[at].campaign.said.replace(leader);
-        if said != Some(leader) {
+        let campaign = &mut self.operators[at].campaign;
+        let said = (std::mem::replace(&mut campaign.lost, true), std::mem::replace(&mut campaign.leader, leader));
+        if said != (true, leader) {
             self.operator_step(at, Input::NoLease { leader: leader.map(|leader| leader.to_string()) });
         }
     }
@@ -150,7 +153,7 @@ impl World {
             self.lost(at, None);
         }
         if let Some(lease) = ours {
-            self.call(at, Call::WriteLease(Lease { holder: None, term, version: lease.version }));
+            self.call(at, &Call::WriteLease(Lease { holder: None, term, version: lease.version }));
         }
         let campaign = &mut self.operators[at].campaign;
         campaign.sent = None;

@@ -43,7 +43,6 @@ pub(crate) struct Check {
     pub(crate) outdated: BTreeSet<usize>,
     mismatches: [VecDeque<u64>; STREAMERS],
     pub(crate) connections: [VecDeque<u64>; STREAMERS],
-    pub(crate) overlaps: u64,
 }
 
 impl Check {
@@ -126,7 +125,7 @@ impl World {
             Down::Hold { name, .. } => self.sim.say(|| format!("operator {operator} holds {name} at s{to}")),
             Down::Ping { .. } => {}
             Down::Welcome { term, .. } => {
-                self.sim.say(|| format!("operator {operator} welcomes s{to} on {conn}: {term}"))
+                self.sim.say(|| format!("operator {operator} welcomes s{to} on {conn}: {term}"));
             }
             other => self.sim.say(|| format!("operator {operator} to s{to} on {conn}: {other:?}")),
         }
@@ -207,7 +206,6 @@ impl World {
     fn check_overlap(&mut self, name: &str, one: usize, other: usize) {
         let excused = |lost, given| self.check.excused.contains(&(name.to_owned(), lost, given));
         if excused(one, other) || excused(other, one) {
-            self.check.overlaps += 1;
             return;
         }
         let record = self.record(name).map_or_else(|| format!("{name}: no record"), short);
@@ -254,14 +252,13 @@ impl World {
             match self.record(name) {
                 None if wanted => return Some(format!("{name} is wanted and has no record; {running:?} run it")),
                 None if !running.is_empty() => return Some(format!("{name} is unwanted, and {running:?} run it")),
-                None => {}
                 Some(record) if !wanted || record.phase != Phase::Active || record.previous.is_some() => {
                     return Some(format!("{} (wanted: {wanted})", short(record)));
                 }
                 Some(record) if running != [record.streamer.clone()] => {
                     return Some(format!("{}, and {running:?} run it", short(record)));
                 }
-                Some(_) => {}
+                None | Some(_) => {}
             }
         }
         let held = self.sidecars.iter().find(|sidecar| !sidecar.holder.rows().holds().is_empty());

@@ -182,7 +182,7 @@ impl World {
                 self.sim.after(2_000, world::Event::StartOperator(at));
             }
             Effect::Warn { message } => self.sim.say(|| format!("operator {at}: {message}")),
-            call => self.call(at, Call::Slices(call)),
+            call => self.call(at, &Call::Slices(call)),
         }
     }
 

@@ -40,8 +40,6 @@ pub(crate) struct Streamer {
     pub(crate) api_up: bool,
     /// It polls.
     pub(crate) polls: bool,
-    /// Runs since the boot, and not spoken for by an answer since.
-    pub(crate) booted_with: BTreeSet<String>,
     external: Option<External>,
     asking: Option<(u64, Request)>,
     to_ask: Vec<Request>,
@@ -68,7 +66,6 @@ impl Streamer {
             saved: BTreeMap::new(),
             api_up: true,
             polls: true,
-            booted_with: BTreeSet::new(),
             external: None,
             asking: None,
             to_ask: vec![],
@@ -101,7 +98,6 @@ impl World {
             streamer.running.clear();
             streamer.saved.clear();
         }
-        streamer.booted_with = streamer.running.clone();
         (streamer.external, streamer.asking) = (None, None);
         streamer.to_ask.clear();
         let running = streamer.running.clone();
@@ -181,7 +177,7 @@ impl World {
         let given = streams.iter().map(|item| (item.name.clone(), item.document.contains("\"static\":true")));
         let given: BTreeMap<String, bool> = given.collect();
         match request {
-            Request::All => self.listed(at, given),
+            Request::All => self.listed(at, &given),
             Request::Named(names) => self.named(at, &names, given),
         }
         if let Some(next) = self.streamers[at].to_ask.pop() {
@@ -189,10 +185,9 @@ impl World {
         }
     }
 
-    fn listed(&mut self, at: usize, given: BTreeMap<String, bool>) {
-        for (name, is_static) in &given {
+    fn listed(&mut self, at: usize, given: &BTreeMap<String, bool>) {
+        for (name, is_static) in given {
             self.streamers[at].saved.insert(name.clone(), *is_static);
-            self.streamers[at].booted_with.remove(name);
             if *is_static {
                 self.start(at, name, "listed");
             }
@@ -216,7 +211,6 @@ impl World {
             self.leave_out(at, name);
         }
         for (name, is_static) in given {
-            self.streamers[at].booted_with.remove(&name);
             self.streamers[at].saved.insert(name.clone(), is_static);
             self.start(at, &name, "asked for by name");
         }
@@ -231,7 +225,6 @@ impl World {
     fn leave_out(&mut self, at: usize, name: &str) {
         let streamer = &mut self.streamers[at];
         streamer.saved.remove(name);
-        streamer.booted_with.remove(name);
         if streamer.running.remove(name) {
             self.sim.say(|| format!("s{at} stops {name}: left out"));
             self.check_stop(at, name);
