@@ -120,7 +120,9 @@ impl Leader {
         }
         match record.phase {
             Phase::Active if record.streamer == id.name => {
-                let ready = self.want(&stream).is_some_and(|want| want.document.is_some());
+                // **Final** has it take no epoch that it has stopped: a record that shows one is old, and is corrected.
+                let stopped = session.stopped.get(name).is_some_and(|stopped| *stopped >= record.epoch);
+                let ready = !stopped && self.want(&stream).is_some_and(|want| want.document.is_some());
                 // A row that is being served goes on being served; anyone else has to pass the gate.
                 if ready && (row.is_some() || self.gate_open(&stream, &id.name, now)) {
                     Target::Put(record.epoch)

@@ -129,3 +129,18 @@ fn what_is_held_for_nobody_is_let_go_once_that_is_known() {
     stage.pass(8_000, &[one]);
     assert_eq!(stage.told(one), ["delete a", "mark"], "or its streamer would hear \"not now\" for ever");
 }
+
+#[test]
+fn final_an_epoch_that_its_holder_has_stopped_is_not_sent_to_it_again() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.give(Input::Expected { streamers: BTreeSet::from([streamer("s1"), streamer("s2")]) });
+    stage.want(&["a"]);
+    let stopped = Held { deleted: Some(9), hash: String::new(), ..held("a", "s1", 5) };
+    let one = stage.connect(Hello { stopped: vec![stopped], ..hello("s1") });
+    stage.pass(7_000, &[one]);
+    assert_eq!(stage.told(one), ["hold a", "mark"], "it would not take it, and leave for the mismatch");
+    let two = stage.connect(hello("s2"));
+    stage.pass(1_000, &[one, two]);
+    assert!(stage.record("a").unwrap().epoch > 9, "all are in");
+    assert_eq!(stage.told(one), ["put a", "mark"]);
+}
