@@ -26,6 +26,8 @@ pub(crate) struct Api {
     pub(crate) slices: BTreeMap<SliceId, Slice>,
     pub(crate) version: u64,
     pub(crate) lease: Lease,
+    /// The copy that is restored, if one is: slices, version and Lease.
+    copy: (BTreeMap<SliceId, Slice>, u64, Lease),
     /// Nobody reaches it until then.
     pub(crate) down_until: u64,
     /// Calls get lost or land late until then.
@@ -56,6 +58,12 @@ enum Fate {
     RequestLost,
     AnswerLost,
     Late,
+}
+
+impl Api {
+    pub(crate) fn has_copy(&self) -> bool {
+        self.copy.1 > 0
+    }
 }
 
 impl World {
@@ -181,6 +189,20 @@ impl World {
         let seen = operator::Event::Seen { id: id.clone(), version, term };
         let event = Event::Operator(operator, watching.process.life, seen);
         self.sim.after(watching.seen_at - self.sim.now, event);
+    }
+
+    /// A copy is made of everything.
+    pub(crate) fn copy_api(&mut self) {
+        self.sim.say(|| "the API is copied".to_owned());
+        self.api.copy = (self.api.slices.clone(), self.api.version, self.api.lease.clone());
+    }
+
+    /// The storage goes back in time, and numbers its versions from there on. No watch says so.
+    pub(crate) fn restore_api(&mut self) {
+        self.sim.say(|| "the API is restored from its copy".to_owned());
+        (self.api.slices, self.api.version, self.api.lease) = self.api.copy.clone();
+        self.check.restored = Some(self.sim.now);
+        self.truth_changed();
     }
 
     fn tell_changes(&mut self, id: &SliceId, records: &[Record]) {

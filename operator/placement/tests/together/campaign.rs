@@ -12,7 +12,7 @@ use crate::world::World;
 #[derive(Debug, Default)]
 pub(crate) struct Campaign {
     ours: Option<Lease>,
-    deadline: u64,
+    pub(crate) deadline: u64,
     /// The version last seen, and since when.
     sighting: Option<(u64, u64)>,
     highest_term: u64,

@@ -7,7 +7,7 @@ use weir_feed::record::Phase;
 
 use crate::api::short;
 use crate::network::Way;
-use crate::operator::Feed;
+use crate::operator::{Feed, Operator};
 use crate::users::NAMES;
 use crate::world::{STREAMERS, World};
 
@@ -31,6 +31,8 @@ pub(crate) struct Check {
     heard_of: [u64; STREAMERS],
     /// Since when its API has been readable.
     readable: [Option<u64>; STREAMERS],
+    /// Since when each runs what it runs.
+    runs: BTreeMap<(usize, String), u64>,
     /// Since when nothing has stood between each streamer and a leader.
     healthy: [Option<u64>; STREAMERS],
     /// Stream, a streamer that was lost when the stream was given away, and whom it was given to.
@@ -39,6 +41,8 @@ pub(crate) struct Check {
     active: BTreeMap<String, (String, u64)>,
     /// Sidecars that were told to let go of a stream, and were not given it since.
     told_off: BTreeSet<(usize, String)>,
+    /// When the API was restored, until a leader has taken over since and everybody knows what it has corrected.
+    pub(crate) restored: Option<u64>,
     /// Sidecars that were started with less on disk than they served before, and have had no mark since.
     pub(crate) outdated: BTreeSet<usize>,
     mismatches: [VecDeque<u64>; STREAMERS],
@@ -78,7 +82,8 @@ impl World {
     pub(crate) fn truth_changed(&mut self) {
         let now = self.sim.now;
         for name in NAMES {
-            let wanted = !self.wishes.unknown && self.wishes.of(name).any(|(_, wish)| !wish.disabled);
+            let known = !self.wishes.unknown && self.check.restored.is_none();
+            let wanted = known && self.wishes.of(name).any(|(_, wish)| !wish.disabled);
             let holder = self.record(name).filter(|record| wanted && record.phase == Phase::Active);
             match holder.map(|record| record.streamer.clone()) {
                 None => drop(self.check.active.remove(name)),
@@ -137,7 +142,7 @@ impl World {
     fn lost_for(&self, at: usize, name: &str) -> u64 {
         let now = self.sim.now;
         let readable = self.check.readable[at].is_some_and(|since| now >= since + 5_000);
-        let shown = readable && self.streamers[at].running.contains(name);
+        let shown = readable && self.check.runs.get(&(at, name.to_owned())).is_some_and(|since| now >= since + 5_000);
         let idle = if shown { 0 } else { now - self.check.heard_of[at] };
         idle.max(now - self.check.heard[at])
     }
@@ -151,8 +156,13 @@ impl World {
         let Some(connection) = self.network.connections.get(conn) else {
             return;
         };
-        if self.operators[operator].leads() {
+        // One that has thawed hears what waited for it before it sees that it leads no more.
+        let held = self.operator_now(operator).mono < self.operators[operator].campaign.deadline;
+        if held && self.operators[operator].leads() {
             let at = connection.sidecar;
+            if self.sim.now > self.check.heard[at] + 5_000 {
+                self.sim.say(|| format!("s{at} is heard again on {conn}"));
+            }
             self.check.heard[at] = self.sim.now;
             if tells {
                 self.check.heard_of[at] = self.check.heard_of[at].max(*asked);
@@ -188,13 +198,43 @@ impl World {
             self.check.healthy[at] = since(self.check.healthy[at], healthy);
             self.check.readable[at] = since(self.check.readable[at], readable);
         }
+        self.notice_restoration();
         self.forget_excuses();
         for name in NAMES {
             let running: Vec<usize> = (0..STREAMERS).filter(|at| self.captures(*at, name)).collect();
+            self.remember_runs(name, &running);
             for (place, one) in running.iter().enumerate() {
                 for other in &running[place + 1..] {
                     self.check_overlap(name, *one, *other);
                 }
+            }
+        }
+    }
+
+    /// What the records say counts again.
+    fn notice_restoration(&mut self) {
+        let Some(restored) = self.check.restored else {
+            return;
+        };
+        let now = self.sim.now;
+        let knows = |operator: &Operator| {
+            operator.leads() && operator.leader.is_settled() && operator.process.started > restored
+        };
+        if (0..STREAMERS).all(|at| self.check.healthy[at].is_some_and(|since| now >= since + KNOWN))
+            && self.operators.iter().any(knows)
+        {
+            self.check.restored = None;
+            self.truth_changed();
+        }
+    }
+
+    fn remember_runs(&mut self, name: &str, running: &[usize]) {
+        for at in 0..STREAMERS {
+            let run = (at, name.to_owned());
+            if running.contains(&at) {
+                self.check.runs.entry(run).or_insert(self.sim.now);
+            } else {
+                self.check.runs.remove(&run);
             }
         }
     }

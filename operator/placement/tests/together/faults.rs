@@ -18,7 +18,7 @@ impl World {
         self.sim.after(next, Event::Fault);
         let at = self.sim.random.index(STREAMERS);
         let operator = self.sim.random.index(OPERATORS);
-        match self.sim.random.index(20) {
+        match self.sim.random.index(21) {
             0 | 1 => self.crash_sidecar(at),
             2 => self.crash_streamer(at),
             3 | 4 => self.crash_pod(at),
@@ -30,6 +30,7 @@ impl World {
             11 => self.lose_api(operator),
             12 => self.break_streamer(at),
             13 => self.break_disk(at),
+            14 if self.restores => self.copy_or_restore(),
             _ => self.edit(at),
         }
     }
@@ -46,8 +47,14 @@ impl World {
 
     fn crash_sidecar(&mut self, at: usize) {
         self.kill_sidecar(at);
-        let (back, wiped) = (self.a_while(), self.sim.random.chance(25));
+        let (back, wiped) = (self.a_while(), self.wipes(25));
         self.sim.after(back, Event::StartSidecar(at, wiped));
+    }
+
+    /// Whether a sidecar comes back with nothing. Not where records may go back too: then a streamer that cannot be read
+    /// may run what nobody knows of any more.
+    fn wipes(&mut self, percent: u64) -> bool {
+        self.sim.random.chance(percent) && !self.restores
     }
 
     fn crash_streamer(&mut self, at: usize) {
@@ -59,7 +66,7 @@ impl World {
     fn crash_pod(&mut self, at: usize) {
         self.kill_sidecar(at);
         self.kill_streamer(at);
-        let (back, wiped) = (self.a_while(), self.sim.random.chance(40));
+        let (back, wiped) = (self.a_while(), self.wipes(40));
         let (first, second) = (self.sim.random.range(0, 2_000), self.sim.random.range(0, 6_000));
         self.sim.after(back + first, Event::StartSidecar(at, wiped));
         self.sim.after(back + second, Event::StartStreamer(at));
@@ -133,6 +140,14 @@ impl World {
         }
     }
 
+    fn copy_or_restore(&mut self) {
+        if self.api.has_copy() && self.sim.random.chance(60) {
+            self.restore_api();
+        } else {
+            self.copy_api();
+        }
+    }
+
     fn break_disk(&mut self, at: usize) {
         self.sidecars[at].disk_fails_until = self.sim.now + self.a_while();
     }
@@ -198,6 +213,10 @@ impl World {
         for at in 0..OPERATORS {
             self.operators[at].cut_off_until = 0;
             self.thaw(Who::Operator(at));
+            // A leader that has no reason to write does not notice that the storage went back.
+            if self.check.restored.is_some() {
+                self.kill_operator(at);
+            }
             self.sim.after(1_000, Event::StartOperator(at));
         }
         for at in 0..STREAMERS {

@@ -131,6 +131,8 @@ pub(crate) struct World {
     pub(crate) uids: u64,
     /// Instances are pods' uids that the API server vouches for.
     pub(crate) verified: bool,
+    /// The API may be restored from a copy.
+    pub(crate) restores: bool,
     pub(crate) check: Check,
     /// No more faults.
     pub(crate) quiet: bool,
@@ -147,6 +149,7 @@ impl World {
         };
         let streamers = (0..STREAMERS).map(|_| Streamer::new(habits(&mut random))).collect();
         let verified = random.chance(50);
+        let restores = random.chance(40);
         let trace = trace.then(VecDeque::new);
         let mut world = Self {
             sim: Sim { now: 0, random, queue: BTreeMap::new(), numbers: 0, trace },
@@ -158,6 +161,7 @@ impl World {
             wishes: Wishes::default(),
             uids: 0,
             verified,
+            restores,
             check: Check::default(),
             quiet: false,
         };
