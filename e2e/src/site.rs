@@ -227,7 +227,23 @@ impl Site {
 
     /// Waits until each of `streams` (media names) is read by exactly one streamer, and nothing else is read; the result is when.
     pub async fn await_captured_once(&self, streams: &BTreeSet<String>) -> Result<Duration> {
+        self.await_ends_heard().await?;
         Ok(self.registry.await_each_once(streams, PATIENCE).await?)
+    }
+
+    /// Waits until the registry has heard of the end of every streamer that does not run, which is a moment after it: until then a
+    /// killed one seems to go on reading.
+    pub async fn await_ends_heard(&self) -> Result<()> {
+        let ended = |name: &str| self.streamers.iter().any(|one| one.name == name && !one.sim.is_running());
+        let heard = self.registry.await_until(
+            |now| match now.values().flatten().find(|reader| ended(&reader.streamer)) {
+                Some(reader) => Err(format!("{reader} has ended and still reads")),
+                None => Ok(()),
+            },
+            PATIENCE,
+        );
+        heard.await?;
+        Ok(())
     }
 
     /// Waits until nobody reads the stream any more; the result is when.

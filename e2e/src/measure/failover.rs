@@ -61,6 +61,7 @@ impl Failover {
 
         let (at, wall) = (site.registry.now(), SystemTime::now());
         site.streamer(killed)?.kill9().await?;
+        site.await_ends_heard().await?;
         site.registry.await_each_once(names, patience).await?;
         let (after, quiet) = quiet(&client).await?;
 
