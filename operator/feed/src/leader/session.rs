@@ -137,7 +137,7 @@ impl Session {
         if holder_silent {
             return Some(observed.saturating_sub(self.last_heard));
         }
-        if observed < self.grace_until {
+        if self.holder_heard < self.grace_until {
             return None;
         }
         let idle = observed.saturating_sub(self.polled_at);

@@ -91,6 +91,8 @@ fn a_sidecar_that_is_back_has_time_to_hear_its_streamer() {
     stage.pass(4_500, &[two]);
     stage.give(Input::Frame { conn: again, frame: quiet() });
     stage.pass(500, &[two]);
+    assert_eq!(lost(&stage), None, "nobody has said so since");
+    stage.give(Input::Frame { conn: again, frame: quiet() });
     assert_eq!(lost(&stage), Some(25_000), "it does not ask");
 }
 
@@ -105,6 +107,7 @@ fn a_sidecar_that_starts_again_has_time_to_read_its_streamers_api() {
         assert_eq!(lost(&stage), None);
     }
     stage.pass(2_000, &[two]);
+    stage.give(Input::Frame { conn: one, frame: quiet() });
     assert_eq!(lost(&stage), Some(42_000), "it shows nothing");
 }
 
