@@ -4,6 +4,9 @@ use crate::network::Way;
 use crate::users::NAMES;
 use crate::world::{Event, OPERATORS, STREAMERS, Who, World};
 
+/// Kinds of faults and edits.
+pub(crate) const FAULTS: usize = 21;
+
 impl World {
     /// One fault or edit, and the appointment with the next.
     pub(crate) fn fault(&mut self) {
@@ -18,7 +21,9 @@ impl World {
         self.sim.after(next, Event::Fault);
         let at = self.sim.random.index(STREAMERS);
         let operator = self.sim.random.index(OPERATORS);
-        match self.sim.random.index(21) {
+        // Each run has a fault of its own that comes again and again.
+        let kind = if self.sim.random.chance(35) { self.favourite } else { self.sim.random.index(FAULTS) };
+        match kind {
             0 | 1 => self.crash_sidecar(at),
             2 => self.crash_streamer(at),
             3 | 4 => self.crash_pod(at),

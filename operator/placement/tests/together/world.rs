@@ -7,6 +7,7 @@ use weir_feed::time::Now;
 
 use crate::api::{Api, Call};
 use crate::check::Check;
+use crate::faults::FAULTS;
 use crate::network::Network;
 use crate::operator::{self, Operator};
 use crate::random::Random;
@@ -133,6 +134,8 @@ pub(crate) struct World {
     pub(crate) verified: bool,
     /// The API may be restored from a copy.
     pub(crate) restores: bool,
+    /// The kind of fault that this run has most of.
+    pub(crate) favourite: usize,
     pub(crate) check: Check,
     /// No more faults.
     pub(crate) quiet: bool,
@@ -150,6 +153,7 @@ impl World {
         let streamers = (0..STREAMERS).map(|_| Streamer::new(habits(&mut random))).collect();
         let verified = random.chance(50);
         let restores = random.chance(40);
+        let favourite = random.index(FAULTS);
         let trace = trace.then(VecDeque::new);
         let mut world = Self {
             sim: Sim { now: 0, random, queue: BTreeMap::new(), numbers: 0, trace },
@@ -162,6 +166,7 @@ impl World {
             uids: 0,
             verified,
             restores,
+            favourite,
             check: Check::default(),
             quiet: false,
         };
