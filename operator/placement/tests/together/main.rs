@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Event, World};
 
 /// How many seeds a plain run tries.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 400;
 /// Lines of trace that a failure shows.
 const SHOWN: usize = 120;
 /// How long (ms) a quiet system may take to come to rest: a Lease (15 s), a leader's wait (15 s), a release that is
