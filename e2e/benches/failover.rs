@@ -165,7 +165,7 @@ type Cell = Box<dyn Fn(&[Run]) -> String>;
 fn rows(after: &str) -> Vec<(String, Cell)> {
     let mut rows: Vec<(String, Cell)> = Vec::new();
     let mut add = |name: &str, cell: Cell| rows.push((name.to_owned(), cell));
-    add("noticed: its connection ended", time(|f| f.noticed, millis));
+    add("noticed: its sidecar's connection ended", time(|f| f.noticed, millis));
     add(
         &format!("planned: `failover.after` ({after} from the last that was heard of it) is over"),
         time(|f| f.planned, seconds),
@@ -192,9 +192,12 @@ fn rows(after: &str) -> Vec<(String, Cell)> {
     add("operator: resident memory afterwards", count_as(|f| f.operator.resident, bytes));
     add("operator: most that it ever had", count_as(|f| f.operator.peak, bytes));
     add("sidecar: resident memory afterwards, the larger one", count_as(|f| f.sidecar.resident, bytes));
-    add("operator: CPU while nothing happens", Box::new(|all| runs(&each(all, |run| run.idle.operator), percent)));
     add(
-        "sidecar: CPU while nothing happens, the busiest",
+        "operator: CPU while nothing happens, of a core",
+        Box::new(|all| runs(&each(all, |run| run.idle.operator), percent)),
+    );
+    add(
+        "sidecar: CPU while nothing happens, of a core, the busiest",
         Box::new(|all| runs(&each(all, |run| run.idle.sidecar), percent)),
     );
     rows
@@ -213,7 +216,7 @@ fn count_as(of: fn(&Failover) -> u64, tell: fn(u64) -> String) -> Cell {
 }
 
 fn percent(share: f64) -> String {
-    format!("{share:.1} % of a core")
+    format!("{share:.1} %")
 }
 
 fn at(times: &[Duration], share: f64) -> Duration {

@@ -28,7 +28,7 @@ pub struct Failover {
     pub noticed: Duration,
     /// It had planned the last move (its log).
     pub planned: Duration,
-    /// The API server told of the last Placement.
+    /// The API server had acknowledged the last Placement (the operator's log); a watch saw every stream in one.
     pub persisted: Duration,
     /// The last stream stood in the replica of its new sidecar.
     pub replicated: Duration,
@@ -73,16 +73,17 @@ impl Failover {
         let replicated = lookout.end()?;
         let since = |at: SystemTime| at.duration_since(wall).unwrap_or_default();
         let log = operator_log::since(&site.operators.first().context("no operator")?.process.log(), wall);
-        let (noticed, planned) = told(&log, &format!("{}/{killed}", site.namespace))?;
+        let told = told(&log, &format!("{}/{killed}", site.namespace))?;
+        last(&seen.moved, &lost, "in a Placement of the API server")?;
         site.ensure_undisturbed(names.difference(&lost), at)?;
         let mut captured = captured(site, killed, &lost, at)?;
         captured.sort();
         let used = left().map(|streamer| Usage::of(streamer.sidecar.child()?.pid())).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             moved: lost.len(),
-            noticed: since(noticed),
-            planned: since(planned),
-            persisted: since(last(&seen.moved, &lost, "in a Placement of the API server")?),
+            noticed: since(told.noticed),
+            planned: since(told.planned),
+            persisted: since(told.written),
             replicated: since(last(&replicated, &lost, "in a replica")?),
             captured,
             dark: site.dark_since(&lost, at),
@@ -129,14 +130,29 @@ async fn quiet(client: &kube::Client) -> Result<(ApiWrites, SystemTime)> {
     Ok((last, at))
 }
 
-/// When the operator noticed that `streamer` was lost, and when it had planned the last move away from what is gone.
-fn told(log: &[(SystemTime, Value)], streamer: &str) -> Result<(SystemTime, SystemTime)> {
+/// What the operator's log tells.
+struct Told {
+    noticed: SystemTime,
+    /// The last plan that moves something away from what is gone.
+    planned: SystemTime,
+    /// The writes of that plan were acknowledged.
+    written: SystemTime,
+}
+
+/// When the operator noticed that `streamer` was lost, and what it did about it.
+fn told(log: &[(SystemTime, Value)], streamer: &str) -> Result<Told> {
     let ended = |fields: &Value| fields["message"] == "a sidecar's connection ended" && fields["streamer"] == streamer;
     let noticed = log.iter().find(|(_, fields)| ended(fields));
     let planned = |fields: &Value| fields["message"] == "planned" && fields["urgent"].as_u64().is_some_and(|n| n > 0);
-    let planned = log.iter().rfind(|(_, fields)| planned(fields));
-    let noticed = noticed.with_context(|| format!("the operator did not log that it lost {streamer}"))?.0;
-    Ok((noticed, planned.context("the operator did not log that it planned a failover")?.0))
+    let place = log.iter().rposition(|(_, fields)| planned(fields)).unwrap_or(log.len());
+    let mut rest = log.iter().skip(place);
+    let planned = rest.next().context("the operator did not log that it planned a failover")?;
+    let written = rest.find(|(_, fields)| fields["message"] == "written");
+    Ok(Told {
+        noticed: noticed.with_context(|| format!("the operator did not log that it lost {streamer}"))?.0,
+        planned: planned.0,
+        written: written.context("the operator did not log that the failover was written")?.0,
+    })
 }
 
 fn last(times: &BTreeMap<String, SystemTime>, streams: &BTreeSet<String>, whereabouts: &str) -> Result<SystemTime> {
@@ -168,11 +184,14 @@ mod tests {
 {"timestamp":"2026-01-01T00:00:02.000Z","fields":{"message":"a sidecar's connection ended","streamer":"media/s1"}}
 {"timestamp":"2026-01-01T00:00:31.000Z","fields":{"message":"planned","changes":9,"urgent":9}}
 {"timestamp":"2026-01-01T00:00:32.000Z","fields":{"message":"planned","changes":3,"urgent":3}}
-{"timestamp":"2026-01-01T00:00:33.000Z","fields":{"message":"planned","changes":3,"urgent":0}}
+{"timestamp":"2026-01-01T00:00:33.000Z","fields":{"message":"written","changes":12}}
+{"timestamp":"2026-01-01T00:00:34.000Z","fields":{"message":"planned","changes":3,"urgent":0}}
 "#;
         let log = operator_log::since(log, SystemTime::UNIX_EPOCH);
-        let (noticed, planned) = told(&log, "media/s1").unwrap();
-        assert_eq!(planned.duration_since(noticed).unwrap(), Duration::from_secs(30));
-        assert!(told(&log, "media/s3").unwrap_err().to_string().contains("media/s3"));
+        let told_of_s1 = told(&log, "media/s1").unwrap();
+        let after = |at: SystemTime| at.duration_since(told_of_s1.noticed).unwrap().as_secs();
+        assert_eq!((after(told_of_s1.planned), after(told_of_s1.written)), (30, 31));
+        assert!(told(&log, "media/s3").is_err_and(|error| error.to_string().contains("media/s3")));
+        assert!(told(log.split_last().unwrap().1.split_last().unwrap().1, "media/s1").is_err());
     }
 }
