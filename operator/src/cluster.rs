@@ -75,6 +75,8 @@ pub enum LeaseEvent {
     Held { deadline: u64, highest_term: u64 },
     /// Not ours.
     Lost { leader: Option<String> },
+    /// The storage went back in time: why the process must not go on with what it knows.
+    WentBack { why: String },
 }
 
 /// What the watch saw of a Placement that may be somebody else's doing.

@@ -193,6 +193,7 @@ impl<C: Cluster> Reconciler<C> {
             LeaseEvent::Held { .. } if !self.keys_known => {}
             LeaseEvent::Held { deadline, highest_term } => self.step(Input::Lease { deadline, highest_term }),
             LeaseEvent::Lost { leader } => self.step(Input::NoLease { leader }),
+            LeaseEvent::WentBack { why } => self.exit = Some(why),
         }
     }
 

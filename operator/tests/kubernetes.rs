@@ -256,7 +256,7 @@ impl Candidate {
     async fn leads(&mut self) -> u64 {
         match self.until("it leads", |event| matches!(event, LeaseEvent::Held { .. })).await {
             LeaseEvent::Held { highest_term, .. } => highest_term,
-            LeaseEvent::Lost { .. } => unreachable!(),
+            LeaseEvent::Lost { .. } | LeaseEvent::WentBack { .. } => unreachable!(),
         }
     }
 

@@ -25,6 +25,7 @@ mod write;
 use session::{Newcomer, Session};
 use slice::SliceState;
 use step::{Conn, Op, SliceId, Want};
+pub use take::went_back;
 
 /// Whether this process decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -49,7 +49,7 @@ impl Leader {
     /// **Fence**: our term into every slice; a list in which every slice has it makes us the leader.
     pub(super) fn listed(&mut self, slices: Vec<Slice>, version: u64, now: Now, effects: &mut Vec<Effect>) {
         if version < self.list_version {
-            effects.push(went_back("the list of Placements", version, self.list_version));
+            effects.push(Effect::Exit { why: went_back("the list of Placements", version, self.list_version) });
             return;
         }
         self.list_version = version;
@@ -172,7 +172,7 @@ impl Leader {
         };
         let known = state.version.unwrap_or(0);
         if slice.version < known {
-            effects.push(went_back(&id.to_string(), slice.version, known));
+            effects.push(Effect::Exit { why: went_back(&id.to_string(), slice.version, known) });
             return;
         }
         if slice.term > self.term {
@@ -303,10 +303,10 @@ impl Leader {
     }
 }
 
-fn went_back(what: &str, found: u64, known: u64) -> Effect {
-    let why = format!(
+/// Why a process must not go on that finds `what` at a resourceVersion below one that it has seen.
+pub fn went_back(what: &str, found: u64, known: u64) -> String {
+    format!(
         "{what} has resourceVersion {found}, but {known} was seen before: the API server's storage went back in time \
          (restored from a copy); every cache of this process is wrong, so it starts anew"
-    );
-    Effect::Exit { why }
+    )
 }

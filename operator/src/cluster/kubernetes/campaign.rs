@@ -111,6 +111,10 @@ impl Campaign {
                 self.lost(leader).await;
                 Ok(self.retry())
             }
+            Step::Leave { why } => {
+                self.say(LeaseEvent::WentBack { why }).await;
+                Ok(self.retry())
+            }
             Step::Create | Step::Take | Step::Renew => self.claim(lease).await,
         }
     }
@@ -127,7 +131,10 @@ impl Campaign {
         match written {
             Ok(lease) => {
                 // What was written is what counts from now on, whoever deletes it.
-                self.candidate.decide(Some(&lease), now().mono);
+                if let Step::Leave { why } = self.candidate.decide(Some(&lease), now().mono) {
+                    self.say(LeaseEvent::WentBack { why }).await;
+                    return Ok(self.retry());
+                }
                 self.ours = Some(lease);
                 self.deadline = self.candidate.deadline(sent);
                 self.say(LeaseEvent::Held { deadline: self.deadline, highest_term: self.candidate.highest_term() })

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::core::ObjectMeta;
+use weir_feed::leader::went_back;
+
+use super::lean::version_of;
 
 /// `metadata.name` of the Lease.
 pub(super) const NAME: &str = "weir-operator";
@@ -26,6 +29,8 @@ pub(super) enum Step {
     Renew,
     /// Somebody counts on it. Where that one's feed is, if it says.
     Wait { leader: Option<String> },
+    /// It is older than it was: the storage went back in time, and whatever this process knows is wrong.
+    Leave { why: String },
 }
 
 /// The Lease at one version, as we have watched it. Times are ms of our own monotonic clock.
@@ -50,11 +55,14 @@ pub(super) struct Candidate {
     sighting: Option<Sighting>,
     /// The highest term that was ever seen on the Lease, for when it is deleted.
     highest_term: u64,
+    /// The highest resourceVersion that it was ever seen at. All candidates read it again and again, from a quorum, and its
+    /// holder writes it: nothing else shows so soon that the storage was restored from a copy.
+    highest_version: u64,
 }
 
 impl Candidate {
     pub(super) fn new(us: String, lease: u64) -> Self {
-        Self { us, lease, sighting: None, highest_term: 0 }
+        Self { us, lease, sighting: None, highest_term: 0, highest_version: 0 }
     }
 
     /// The highest term ever seen on the Lease.
@@ -64,6 +72,12 @@ impl Candidate {
 
     /// What is to be done about the Lease as it was just read; `now` is the time after reading it.
     pub(super) fn decide(&mut self, lease: Option<&Lease>, now: u64) -> Step {
+        if let Some(version) = lease.and_then(|lease| version_of(&lease.metadata)) {
+            if version < self.highest_version {
+                return Step::Leave { why: went_back("the Lease", version, self.highest_version) };
+            }
+            self.highest_version = version;
+        }
         self.highest_term = self.highest_term.max(lease.map_or(0, term));
         let holder = lease.and_then(holder);
         if holder == Some(&self.us) {
@@ -205,6 +219,18 @@ mod tests {
         let mut lease = candidate(us).claim(None, &claim(7));
         lease.metadata.resource_version = Some(version.into());
         lease
+    }
+
+    #[test]
+    fn a_lease_older_than_it_was_tells_of_a_restored_storage_to_everybody_who_reads_it() {
+        for us in ["a", "b"] {
+            let mut candidate = candidate(us);
+            candidate.decide(Some(&held("a", "17")), 0);
+            assert!(!matches!(candidate.decide(None, 10), Step::Leave { .. }), "deleted is not older");
+            let Step::Leave { why } = candidate.decide(Some(&held("a", "16")), 20) else { panic!("{us} goes on") };
+            assert!(why.contains("resourceVersion 16, but 17") && why.contains("restored"), "{why}");
+            assert!(!matches!(candidate.decide(Some(&held("a", "17")), 30), Step::Leave { .. }), "as it was");
+        }
     }
 
     fn waits(leader: Option<&str>) -> Step {

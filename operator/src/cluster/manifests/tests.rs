@@ -83,7 +83,7 @@ async fn the_published_term_outlives_the_slices() {
     loop {
         match other.events.recv().await.unwrap() {
             LeaseEvent::Held { highest_term, .. } => break assert_eq!(highest_term, 77),
-            LeaseEvent::Lost { .. } => {}
+            LeaseEvent::Lost { .. } | LeaseEvent::WentBack { .. } => {}
         }
     }
 }
