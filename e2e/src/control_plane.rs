@@ -160,9 +160,12 @@ impl ControlPlane {
     }
 
     /// The content of a kubeconfig for the owner of `token`, such as an operator with its own
-    /// ServiceAccount ([`service_account_token`]).
-    pub fn kubeconfig_for(&self, token: &str) -> Result<String> {
-        let kubeconfig = kubeconfig::of_token(&self.kubeconfig, token)?;
+    /// ServiceAccount ([`service_account_token`]); `through`: the URL of a proxy before the API server.
+    pub fn kubeconfig_for(&self, token: &str, through: Option<&str>) -> Result<String> {
+        let mut kubeconfig = kubeconfig::of_token(&self.kubeconfig, token)?;
+        if let Some(server) = through {
+            kubeconfig["clusters"][0]["cluster"] = serde_json::json!({ "server": server });
+        }
         Ok(format!("{kubeconfig:#}\n"))
     }
 

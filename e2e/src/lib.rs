@@ -1,5 +1,6 @@
 //! Weir against real parts: a real control plane, streamers with the protocol's habits, and the source registry that sees who captures what.
 
+pub mod api_proxy;
 pub mod child;
 pub mod control_plane;
 pub mod demo;

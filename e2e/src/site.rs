@@ -311,6 +311,16 @@ impl Site {
         Ok(records)
     }
 
+    /// Waits until that operator of [`Site::operators`] leads, whatever the others say or do not say.
+    pub async fn await_leads(&self, place: usize) -> Result<()> {
+        let operator = self.operators.get(place).context("there is no such operator")?;
+        until(&format!("{} leads", operator.process.name()), async || {
+            ensure!(operator.metric("weir_leader").await? > 0.0, "it does not");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until exactly one operator leads, and returns its place in [`Site::operators`].
     pub async fn await_leader(&self) -> Result<usize> {
         until("one operator leads", async || {

@@ -72,7 +72,7 @@ async fn a_service_account_may_do_nothing_until_it_is_bound_to_a_role() {
     let client = cluster.client().unwrap();
     let namespace = create_namespace(&client, "rbac").await.unwrap();
     let token = service_account_token(&client, &namespace, "operator", 600).await.unwrap();
-    let kubeconfig = cluster.kubeconfig_for(&token).unwrap();
+    let kubeconfig = cluster.kubeconfig_for(&token, None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     std::fs::write(&path, kubeconfig).unwrap();

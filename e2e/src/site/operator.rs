@@ -9,6 +9,7 @@ use weir_feed::periods::Periods;
 use super::process::Process;
 use super::wait::until;
 use super::{periods, ports};
+use crate::api_proxy::ApiProxy;
 
 /// An operator. It comes back at the same addresses after it was killed.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Operator {
     pub feed: SocketAddr,
     /// Where its health, metrics and objects are.
     pub http: SocketAddr,
+    /// What stands between it and the API server, if anything does.
+    pub(super) proxy: Option<ApiProxy>,
     client: reqwest::Client,
 }
 
@@ -40,7 +43,12 @@ impl Operator {
         process.flag("identity", name);
         periods::flags(&mut process, periods);
         more(&mut process, feed);
-        Ok(Self { process, feed, http, client: super::http_client()? })
+        Ok(Self { process, feed, http, proxy: None, client: super::http_client()? })
+    }
+
+    /// The proxy between it and the API server, of a site whose plan is `proxied`.
+    pub fn api(&self) -> Result<&ApiProxy> {
+        self.proxy.as_ref().with_context(|| format!("{} asks the API server itself", self.process.name()))
     }
 
     /// What `/metrics` says.

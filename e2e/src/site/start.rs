@@ -10,9 +10,11 @@ use weir_feed::periods::Periods;
 
 use super::certificates::Certificates;
 use super::operator::Operator;
+use super::process::Process;
 use super::streamer::{Entry, Streamer};
 use super::world::{Cluster, World};
 use super::{PERIODS, Site, feed_url, http_client, rbac};
+use crate::api_proxy::ApiProxy;
 use crate::control_plane::{ControlPlane, Options, apply_crds, create_namespace, pod_bound_token};
 use crate::programs::Programs;
 use crate::registry::Registry;
@@ -46,6 +48,8 @@ pub enum Place {
 pub struct Plan {
     pub place: Place,
     pub operators: usize,
+    /// Between each operator and the API server is a proxy of its own, [`Operator::api`].
+    pub proxied: bool,
     /// `s1`, `s2` …
     pub streamers: usize,
     /// More arguments for every streamer-sim.
@@ -61,6 +65,7 @@ impl Default for Plan {
         Self {
             place: Place::Shared,
             operators: 1,
+            proxied: false,
             streamers: 3,
             streamer_args: Vec::new(),
             periods: PERIODS,
@@ -178,20 +183,25 @@ async fn in_kubernetes(name: &str, plan: &Plan, programs: &Programs, folder: &Pa
     }
     let namespace = create_namespace(&client, &name.replace('_', "-")).await?;
     let token = rbac::operator_token(&client, &namespace).await?;
-    let kubeconfig = folder.join("operator.kubeconfig");
-    std::fs::write(&kubeconfig, cluster.kubeconfig_for(&token)?)?;
     let tls = Certificates::make(&folder.join("tls"))?;
-    let operators = (0..plan.operators).map(|number| {
+    let mut operators = Vec::new();
+    for number in 0..plan.operators {
         let name = format!("operator-{number}");
-        Operator::new(&name, &programs.operator(), &namespace, folder, &plan.periods, |process, feed| {
+        let proxy = if plan.proxied { Some(ApiProxy::start(&cluster.config()).await?) } else { None };
+        let kubeconfig = folder.join(format!("{name}.kubeconfig"));
+        let through = proxy.as_ref().map(ApiProxy::url);
+        std::fs::write(&kubeconfig, cluster.kubeconfig_for(&token, through.as_deref())?)?;
+        let more = |process: &mut Process, feed| {
             process.flag("own-namespace", &namespace);
             process.flag("kubeconfig", &kubeconfig);
             process.flag("tls-cert", &tls.certificate);
             process.flag("tls-key", &tls.key);
             process.flag("feed-advertise", feed_url("https", feed));
-        })
-    });
-    let operators = operators.collect::<Result<_>>()?;
+        };
+        let mut operator = Operator::new(&name, &programs.operator(), &namespace, folder, &plan.periods, more)?;
+        operator.proxy = proxy;
+        operators.push(operator);
+    }
     Ok((World::Kubernetes { cluster, client }, namespace, operators))
 }
 

@@ -105,6 +105,14 @@ impl Site {
         let _ = writeln!(std::io::stderr(), "{}: {what}", self.name);
     }
 
+    /// One line for the table of dark times: what happened to `streams`, each dark since `since`.
+    pub fn tell_dark<'a>(&self, what: &str, streams: impl IntoIterator<Item = &'a String>, since: Duration) {
+        let dark = self.dark_since(streams, since);
+        if let (Some(median), Some(worst)) = (dark.get(dark.len() / 2), dark.last()) {
+            self.tell(&format!("{what}: {} streams dark, median {median:.1?}, worst {worst:.1?}", dark.len()));
+        }
+    }
+
     /// For how long each of `streams` was dark since `since`: from the shortest to the longest.
     pub fn dark_since<'a>(&self, streams: impl IntoIterator<Item = &'a String>, since: Duration) -> Vec<Duration> {
         let now = self.registry.now();
