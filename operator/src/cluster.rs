@@ -11,6 +11,9 @@ use weir_feed::frames::About;
 use weir_feed::grant::KeyRing;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::{Record, StreamerId};
+use weir_feed::time::Now;
+
+use crate::clock;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -136,6 +139,10 @@ pub struct Trouble(pub String);
 
 /// Where resources live and leadership is decided.
 pub trait Cluster: Send + Sync + 'static {
+    /// The clocks by which deadlines are told.
+    fn now(&self) -> Now {
+        clock::now()
+    }
     /// Starts observing; the receiver always has the newest snapshot.
     fn observe(&self) -> watch::Receiver<Arc<Observed>>;
     /// Starts watching Placements for changes by others.

@@ -2,16 +2,15 @@
 //!
 //! It authenticates, reads and writes lines, and decides nothing else: what a connection is told is the leader's matter.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::TokioTimer;
+use axum::serve::Listener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +18,7 @@ use weir_feed::frames::{Hello, Up};
 use weir_feed::leader::step::Conn;
 use weir_feed::record::StreamerId;
 
+mod accept;
 mod connection;
 mod door;
 mod hello;
@@ -116,8 +116,8 @@ pub struct FeedServer {
 
 impl FeedServer {
     /// Serves the feed on `listener`; must be called within a tokio runtime.
-    pub fn start<I: Identify>(
-        listener: TcpListener,
+    pub fn start<I: Identify, L: Listener<Addr = SocketAddr>>(
+        listener: L,
         tls: Option<&TlsFiles>,
         auth: Auth<I>,
         inputs: mpsc::Sender<FeedEvent>,
@@ -127,7 +127,6 @@ impl FeedServer {
         let address = listener.local_addr()?;
         check_exposure(address, tls.is_some(), &auth)?;
         let tls = tls.map(tls::config).transpose()?;
-        listener.set_nonblocking(true)?;
         let stopping = CancellationToken::new();
         let server = Self { address, tasks: TaskTracker::new(), stopping };
         let shared = Arc::new(Shared {
@@ -135,11 +134,18 @@ impl FeedServer {
             inputs,
             settings,
             metrics,
+            connections: AtomicU64::new(1),
             stopping: server.stopping.clone(),
             tasks: server.tasks.clone(),
         });
         let router = Router::new().route("/feed/v1", post(request::feed::<I>)).with_state(shared);
-        server.spawn(listener, tls, router, settings)?;
+        let accept = accept::accept(listener, tls, router, settings, server.stopping.clone());
+        let stopping = server.stopping.clone();
+        server.tasks.spawn(async move {
+            accept.await;
+            stopping.cancel();
+        });
+        server.tasks.close();
         Ok(server)
     }
 
@@ -158,57 +164,6 @@ impl FeedServer {
     pub async fn stopped(&self) {
         self.stopping.cancelled().await;
     }
-
-    fn spawn(
-        &self,
-        listener: TcpListener,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        router: Router,
-        settings: Settings,
-    ) -> Result<(), StartError> {
-        let door = door::Door::new(settings.connections, settings.hello_within);
-        let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).http2_only();
-        server
-            .http_builder()
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(settings.keep_alive)
-            .keep_alive_timeout(settings.keep_alive)
-            // One feed for each connection; a second while the first is being closed.
-            .max_concurrent_streams(2);
-        let service = router.into_make_service();
-        let stopping = self.stopping.clone();
-        self.tasks.spawn(async move {
-            let serving = async {
-                match tls {
-                    Some(tls) => {
-                        let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
-                            .handshake_timeout(settings.hello_within)
-                            .acceptor(door);
-                        server.acceptor(acceptor).serve(service).await
-                    }
-                    None => server.acceptor(door).serve(service).await,
-                }
-            };
-            let told = async {
-                stopping.cancelled().await;
-                // Connections end by themselves now; what a peer does not read is not waited for.
-                handle.graceful_shutdown(Some(Duration::from_secs(1)));
-                std::future::pending().await
-            };
-            let ended = tokio::select! {
-                ended = serving => ended,
-                ended = told => ended,
-            };
-            if let Err(error) = ended {
-                tracing::error!(%error, "the feed's server ended");
-            }
-            stopping.cancel();
-        });
-        self.tasks.close();
-        Ok(())
-    }
 }
 
 impl Drop for FeedServer {
@@ -223,6 +178,8 @@ struct Shared<I> {
     inputs: mpsc::Sender<FeedEvent>,
     settings: Settings,
     metrics: FeedMetrics,
+    /// Numbers connections, from 1.
+    connections: AtomicU64,
     /// Cancelled, every connection ends.
     stopping: CancellationToken,
     tasks: TaskTracker,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use weir_feed::frames::{Down, Up};
 use weir_feed::leader::step::{Conn, Effect, Input, Outcome};
 use weir_feed::leader::{Leader, Role};
@@ -17,7 +17,6 @@ use weir_placement::world::World;
 
 use self::ask::ask;
 use self::pace::Pace;
-use crate::clock;
 use crate::cluster::{Cluster, LeaseEvent, Object, ObjectRef, Observed};
 use crate::feed::{FeedEvent, Outgoing};
 use crate::http::Standing;
@@ -124,11 +123,15 @@ impl<C: Cluster> Reconciler<C> {
         let mut ticks = tokio::time::interval(Duration::from_millis((periods.ping / 2).max(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while this.exit.is_none() {
-            let due = this.plan_at.map(|at| Duration::from_millis(at.saturating_sub(clock::now().mono)));
+            let due = this.plan_at.map(|at| Duration::from_millis(at.saturating_sub(this.now().mono)));
+            // What there is most of comes last: a flood of frames keeps nothing else waiting.
             tokio::select! {
+                biased;
+                _ = sources.shutdown.wait_for(|stop| *stop) => break,
                 event = lease.recv() => this.take(event, "the campaign for the Lease", Self::lease),
+                _ = ticks.tick() => this.tick(),
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => this.reconcile(),
                 Some(input) = answered.recv() => this.answered(input),
-                event = sources.feed.recv() => this.take(event, "the feed's server", Self::fed),
                 seen = slices.recv() => this.take(seen, "the watch of Placements", |this, seen| {
                     this.step(Input::SliceSeen { id: seen.id, version: seen.version, term: seen.term });
                 }),
@@ -136,9 +139,7 @@ impl<C: Cluster> Reconciler<C> {
                     let newest = changed.ok().map(|()| observed.borrow_and_update().clone());
                     this.take(newest, "the observation of what users declare", Self::observe);
                 }
-                _ = ticks.tick() => this.tick(),
-                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => this.reconcile(),
-                _ = sources.shutdown.wait_for(|stop| *stop) => break,
+                event = sources.feed.recv() => this.take(event, "the feed's server", Self::fed),
             }
             sources.standing.send_if_modified(|standing| this.stand(standing));
         }
@@ -156,8 +157,12 @@ impl<C: Cluster> Reconciler<C> {
         }
     }
 
+    fn now(&self) -> Now {
+        self.cluster.now()
+    }
+
     fn step(&mut self, input: Input) {
-        for effect in self.leader.step(input, clock::now()) {
+        for effect in self.leader.step(input, self.now()) {
             self.perform(effect);
         }
         self.tell_role();
@@ -182,7 +187,7 @@ impl<C: Cluster> Reconciler<C> {
     }
 
     fn plan_soon(&mut self) {
-        let soon = clock::now().mono + DEBOUNCE;
+        let soon = self.now().mono + DEBOUNCE;
         self.plan_at = Some(self.plan_at.map_or(soon, |at| at.min(soon)));
     }
 
@@ -267,7 +272,7 @@ impl<C: Cluster> Reconciler<C> {
             return;
         }
         // Longer than one request may take: no two for one Streamer.
-        for (streamer, about) in self.unregistered.due(&self.observed, clock::now().mono, self.periods.lease) {
+        for (streamer, about) in self.unregistered.due(&self.observed, self.now().mono, self.periods.lease) {
             let cluster = Arc::clone(&self.cluster);
             tokio::spawn(async move {
                 match cluster.register(&streamer, &about).await {
@@ -303,7 +308,7 @@ impl<C: Cluster> Reconciler<C> {
 
     fn tick(&mut self) {
         self.step(Input::Tick);
-        let now = clock::now();
+        let now = self.now();
         self.fetch_keys(now.mono);
         self.register();
         let liveness = self.leader.liveness(now);
@@ -338,7 +343,7 @@ impl<C: Cluster> Reconciler<C> {
         if self.leader.role() != Role::Leading {
             return;
         }
-        let now = clock::now();
+        let now = self.now();
         let world = observe::world(&self.observed, &self.leader, &self.periods, now);
         self.tell_what_is_wanted(&world);
         if !self.leader.may_plan(now) {

@@ -15,7 +15,6 @@ use weir_placement::plan::Plan;
 
 use self::backlog::Backlog;
 use self::bucket::Bucket;
-use crate::clock;
 use crate::cluster::{Cluster, Credentials, Object, ObjectRef, Observed, Occurrence, Status, Trouble};
 use crate::metrics::Metrics;
 use crate::observe::Documents;
@@ -173,7 +172,7 @@ impl<C: Cluster> Reporter<C> {
                 for occurrence in report::event::of_stream(object, &uid, &old, &new) {
                     self.tell(occurrence);
                 }
-                self.queue.push(Kind::Stream, object, Status::Stream(new.clone()));
+                self.queue.push(Kind::Stream, object, Status::Stream(new.clone()), now.mono);
             }
             self.streams.insert(object.clone(), (uid, new));
         }
@@ -229,7 +228,7 @@ impl<C: Cluster> Reporter<C> {
                 for occurrence in report::event::of_streamer(object, &uid, &old, &new) {
                     self.tell(occurrence);
                 }
-                self.queue.push(Kind::Streamer, object, Status::Streamer(new.clone()));
+                self.queue.push(Kind::Streamer, object, Status::Streamer(new.clone()), now.mono);
             }
             self.streamers.insert(object.clone(), (uid, new));
         }
@@ -300,13 +299,12 @@ fn records_by_object(leader: &Leader) -> BTreeMap<ObjectRef, Record> {
 }
 
 impl Queue {
-    fn push(&self, kind: Kind, object: &ObjectRef, status: Status) {
-        self.state().backlog.push((kind, object.clone()), status, clock::now().mono);
+    fn push(&self, kind: Kind, object: &ObjectRef, status: Status, now: u64) {
+        self.state().backlog.push((kind, object.clone()), status, now);
         self.news.notify_one();
     }
 
-    fn next(&self) -> Next {
-        let now = clock::now().mono;
+    fn next(&self, now: u64) -> Next {
         let state = &mut *self.state();
         match state.backlog.due_in(now) {
             None => return Next::In(IDLE),
@@ -323,8 +321,7 @@ impl Queue {
         next.map_or(Next::In(IDLE), |(key, status)| Next::Status(key, Box::new(status)))
     }
 
-    fn ended(&self, key: &Key, status: Status, written: Result<(), Trouble>) {
-        let now = clock::now().mono;
+    fn ended(&self, key: &Key, status: Status, written: Result<(), Trouble>, now: u64) {
         let backlog = &mut self.state().backlog;
         let Err(trouble) = written else { return backlog.done(key, now) };
         match backlog.failed(key, status, now) {
@@ -347,10 +344,10 @@ enum Next {
 
 async fn write_statuses<C: Cluster>(queue: Weak<Queue>, cluster: Arc<C>) {
     while let Some(strong) = queue.upgrade() {
-        match strong.next() {
+        match strong.next(cluster.now().mono) {
             Next::Status(key, status) => {
                 let written = cluster.write_status(&key.1, &status).await;
-                strong.ended(&key, *status, written);
+                strong.ended(&key, *status, written, cluster.now().mono);
             }
             // Woken by news, or now and then to see whether the reporter still lives.
             Next::In(wait) => {
@@ -364,7 +361,7 @@ async fn write_statuses<C: Cluster>(queue: Weak<Queue>, cluster: Arc<C>) {
 async fn record_events<C: Cluster>(mut waiting: mpsc::Receiver<Occurrence>, cluster: Arc<C>) {
     let mut bucket = Bucket::new(EVENTS_A_SECOND, EVENTS_AT_ONCE);
     while let Some(occurrence) = waiting.recv().await {
-        while let Err(wait) = bucket.take(clock::now().mono) {
+        while let Err(wait) = bucket.take(cluster.now().mono) {
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
         cluster.record_event(&occurrence).await;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
@@ -101,6 +102,10 @@ async fn serve<C: Cluster>(
         FeedSecurity::Insecure => None,
         FeedSecurity::Tls { cert, key } => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
     };
+    let feed_listener = tokio_listener(feed_listener, settings.feed_listen)?.tap_io(|stream| {
+        // Pings and marks are small and must not wait for more to come; without it they are only later.
+        let _ = stream.set_nodelay(true);
+    });
     let server = FeedServer::start(feed_listener, tls.as_ref(), auth, inputs, feed::Settings::default(), feed_metrics)
         .map_err(|error| RunError::Start(error.to_string()))?;
     let version = env!("CARGO_PKG_VERSION");

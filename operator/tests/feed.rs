@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,9 +73,15 @@ struct Feed {
     metrics: FeedMetrics,
 }
 
+fn listener(address: &str) -> tokio::net::TcpListener {
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    tokio::net::TcpListener::from_std(listener).unwrap()
+}
+
 fn feed(auth: Auth<Script>, settings: Settings, tls: Option<&TlsFiles>) -> Feed {
     let (inputs, events) = mpsc::channel(16);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listener("127.0.0.1:0");
     let metrics = FeedMetrics::default();
     let server = FeedServer::start(listener, tls, auth, inputs, settings, metrics.clone()).unwrap();
     Feed { server, events, metrics }
@@ -460,7 +466,7 @@ async fn a_server_that_would_show_passwords_does_not_start() {
     let directory = tempfile::tempdir().unwrap();
     let (files, _) = certificate(directory.path());
     let start = |auth: Auth<Script>, tls: Option<&TlsFiles>| {
-        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let listener = listener("0.0.0.0:0");
         let (inputs, _events) = mpsc::channel(1);
         FeedServer::start(listener, tls, auth, inputs, Settings::default(), FeedMetrics::default()).err()
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use reqwest::Url;
+use url::Url;
 
 /// Answers one streamer's config_external requests from a local replica, whatever happens upstream.
 #[derive(Debug, Parser)]

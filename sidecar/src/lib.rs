@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod connect;
 pub mod http;
 mod lines;
 pub mod metrics;
@@ -16,18 +17,24 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
+use axum::serve::Listener;
+use futures::future::BoxFuture;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weir_feed::frames::About;
+use weir_feed::holder::journal::Changes;
 use weir_feed::holder::step::{Holder, Settings};
 
 use crate::cli::{Cli, LogFormat};
+use crate::connect::{Connect, Tcp};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::replica::Replica;
-use crate::run::{Clock, Exit, Run, Said};
+use crate::run::{Clock, Event, Exit, Run, Said};
 use crate::streamer::StreamerApi;
 use crate::sync::{Feed, FeedSettings};
 
@@ -69,6 +76,30 @@ pub fn on_signal() -> CancellationToken {
     token
 }
 
+/// Writes the replica until the loop ends.
+pub type Writer = dyn FnOnce(Replica, mpsc::Receiver<Changes>, mpsc::Sender<Event>) -> BoxFuture<'static, ()> + Send;
+
+/// What the sidecar stands on: clocks, network, chance and disk.
+pub struct Machine<C> {
+    pub clock: Clock,
+    pub connect: C,
+    /// Spreads what all sidecars do.
+    pub random: StdRng,
+    pub writer: Box<Writer>,
+}
+
+impl Machine<Tcp> {
+    /// This machine; the replica is written by a thread of its own.
+    pub fn here() -> Self {
+        let writer = |replica, changes, events| -> BoxFuture<'static, ()> {
+            let runtime = tokio::runtime::Handle::current();
+            let writing = move || runtime.block_on(run::write_replica(replica, changes, events));
+            Box::pin(async move { drop(tokio::task::spawn_blocking(writing).await) })
+        };
+        Self { clock: Clock::start(), connect: Tcp, random: StdRng::from_os_rng(), writer: Box::new(writer) }
+    }
+}
+
 /// Binds the listeners of `cli` and runs the sidecar on them.
 pub async fn serve(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<Exit> {
     cli.check()?;
@@ -77,22 +108,28 @@ pub async fn serve(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<Exit
     };
     let streams = bind("--listen", cli.listen).await?;
     let health = bind("--http-listen", cli.http_listen).await?;
-    serve_on(cli, streams, health, shutdown).await
+    serve_on(cli, streams, health, Machine::here(), shutdown).await
 }
 
 /// Runs the sidecar on listeners that are bound already: `streams` for the streamer, `health` for everyone else.
-pub async fn serve_on(
+pub async fn serve_on<L, C>(
     cli: Cli,
-    streams: TcpListener,
-    health: TcpListener,
+    streams: L,
+    health: L,
+    machine: Machine<C>,
     shutdown: CancellationToken,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<Exit>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+    C: Connect,
+{
+    let Machine { clock, connect, random, writer } = machine;
     let metrics = Metrics::default();
     let (readiness, ready) = watch::channel(Readiness::default());
     let (events, incoming) = mpsc::channel(WAITING);
     let key = cli.listen_key()?;
-    let api = cli.streamer_api()?.map(StreamerApi::new).transpose()?;
-    let clock = Clock::start();
+    let api = cli.streamer_api()?.map(|url| StreamerApi::new(url, connect.clone())).transpose()?;
 
     let mut parts = Parts::default();
     parts.spawn("the server at --http-listen", axum::serve(health, http::router(ready, metrics.clone())).into_future());
@@ -101,28 +138,26 @@ pub async fn serve_on(
         tracing::error!(%error, "the replica cannot be opened: memory serves");
     }
     let holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
-    let (writer, changes) = mpsc::channel(1);
-    let on_disk = events.clone();
-    parts.spawn_blocking("the replica's writer", move || run::write_replica(replica, changes, &on_disk));
+    let (to_writer, changes) = mpsc::channel(1);
+    parts.spawn("the replica's writer", writer(replica, changes, events.clone()));
     let state = api::ApiState { events: events.clone(), key, metrics: metrics.clone() };
     parts.spawn("the server at --listen", axum::serve(streams, api::router(state)).into_future());
-    let feed =
-        Feed::new(FeedSettings { urls: cli.feed, ca_file: cli.ca_file, token_file: cli.token_file }, events.clone());
-    parts.spawn("the feed's client", feed.run());
+    let settings = FeedSettings { urls: cli.feed, ca_file: cli.ca_file, token_file: cli.token_file };
+    parts.spawn("the feed's client", Feed::new(settings, connect, random, events.clone()).run());
     tracing::info!(namespace = %cli.namespace, streamer = %cli.streamer, listen = %cli.listen, "answering");
 
     let run = Run {
         holder,
         clock,
         events,
-        writer,
+        writer: to_writer,
         api,
         metrics,
         readiness,
         link: None,
         replies: BTreeMap::new(),
         asked: 0,
-        ticked: std::time::Instant::now(),
+        ticked: tokio::time::Instant::now(),
         said: Said::default(),
         exit: None,
     };

@@ -18,11 +18,6 @@ impl Parts {
         self.names.insert(task.id(), name);
     }
 
-    pub(crate) fn spawn_blocking(&mut self, name: &'static str, task: impl FnOnce() + Send + 'static) {
-        let task = self.tasks.spawn_blocking(task);
-        self.names.insert(task.id(), name);
-    }
-
     /// Waits for one to end, and says which.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
         let Some(ended) = self.tasks.join_next_with_id().await else {
@@ -69,9 +64,6 @@ mod tests {
             assert!(error.starts_with("the client has ended"), "{error}");
             assert_eq!(error.contains("panic"), panics, "{error}");
         }
-        let mut parts = Parts::default();
-        parts.spawn_blocking("the writer", || ());
-        assert!(parts.ended().await.to_string().starts_with("the writer"));
     }
 
     #[tokio::test]

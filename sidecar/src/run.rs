@@ -1,9 +1,11 @@
 //! The loop that owns the state machine: inputs in, effects out. It decides nothing.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_feed::frames::Down;
 use weir_feed::holder::answer::{Answer, Request};
@@ -12,6 +14,7 @@ use weir_feed::holder::step::{Effect, Holder, Input};
 use weir_feed::holder::watch::Reading;
 use weir_feed::time::Now;
 
+use crate::connect::Connect;
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::replica::Replica;
@@ -59,33 +62,42 @@ pub enum Exit {
 }
 
 /// The clocks, read here and nowhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+#[derive(Clone)]
+pub struct Clock {
+    started: Instant,
+    wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+}
 
 impl Clock {
+    /// The machine's clocks; `mono` counts from here.
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self::with_wall(SystemTime::now)
     }
 
-    pub fn now(self) -> Now {
+    /// tokio's monotonic clock, and `wall`.
+    pub fn with_wall(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self { started: Instant::now(), wall: Arc::new(wall) }
+    }
+
+    pub fn now(&self) -> Now {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = (self.wall)().duration_since(UNIX_EPOCH);
         Now {
             // From 1: no input comes at the instant 0, which a state machine may take for "never".
-            mono: millis(self.0.elapsed()) + 1,
+            mono: millis(self.started.elapsed()) + 1,
             wall: wall.map(millis).unwrap_or_default(),
         }
     }
 }
 
 /// The state machine and what it drives.
-pub struct Run {
+pub struct Run<C> {
     pub holder: Holder,
     pub clock: Clock,
     pub events: mpsc::Sender<Event>,
     /// To the replica's writer.
     pub writer: mpsc::Sender<Changes>,
-    pub api: Option<StreamerApi>,
+    pub api: Option<StreamerApi<C>>,
     pub metrics: Metrics,
     pub readiness: watch::Sender<Readiness>,
     pub link: Option<(u64, Link)>,
@@ -106,7 +118,7 @@ pub struct Said {
     api_error: Option<String>,
 }
 
-impl Run {
+impl<C: Connect> Run<C> {
     /// Runs until it is told to shut down, or superseded.
     pub async fn run(mut self, mut incoming: mpsc::Receiver<Event>, shutdown: CancellationToken) -> Exit {
         self.readiness.send_modify(|readiness| readiness.ready = true);
@@ -299,11 +311,11 @@ impl Run {
     }
 }
 
-/// Writes the replica, one transaction after the other, until the loop has ended.
-pub fn write_replica(mut replica: Replica, mut changes: mpsc::Receiver<Changes>, events: &mpsc::Sender<Event>) {
-    while let Some(changes) = changes.blocking_recv() {
+/// Writes the replica, one transaction after the other, until the loop has ended. It waits for the disk.
+pub async fn write_replica(mut replica: Replica, mut changes: mpsc::Receiver<Changes>, events: mpsc::Sender<Event>) {
+    while let Some(changes) = changes.recv().await {
         let result = replica.write(&changes).map_err(|error| error.to_string());
-        if events.blocking_send(Event::Persisted(result)).is_err() {
+        if events.send(Event::Persisted(result)).await.is_err() {
             return;
         }
     }

@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use reqwest::{Client, StatusCode, Url};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 use weir_feed::frames::{Load, Run};
 use weir_feed::holder::watch::{External, Reading};
+
+use crate::connect::{self, Connect, Io};
 
 /// Streams asked for at once.
 const PAGE: usize = 1_000;
@@ -20,14 +29,24 @@ const READING: Duration = Duration::from_secs(10);
 /// Where the API begins: today's images, and older ones.
 const PREFIXES: [&str; 2] = ["streamer/api/v3", "flussonic/api/v3"];
 
+/// The longest answer that is read, in bytes: a thousand streams take a few hundred thousand.
+const MAX_ANSWER: usize = 64 << 20;
+
 /// A client of one streamer's API.
 #[derive(Clone)]
-pub struct StreamerApi {
-    client: Client,
+pub struct StreamerApi<C> {
+    connect: C,
     base: Url,
-    login: Option<(String, Option<String>)>,
+    /// `Authorization`, if it wants one.
+    login: Option<HeaderValue>,
     /// Which of the prefixes answered last.
     prefix: usize,
+}
+
+/// A connection to it, while a reading lasts.
+struct Connection {
+    sender: SendRequest<Body>,
+    _driver: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,18 +81,15 @@ struct Listed {
     named_by: Option<String>,
 }
 
-impl StreamerApi {
+impl<C: Connect> StreamerApi<C> {
     /// A client of the API at `url`; a user and password in it are used, and never shown.
-    pub fn new(mut url: Url) -> anyhow::Result<Self> {
-        let decode = |text: &str| percent_decode(text);
-        let login = (!url.username().is_empty()).then(|| (decode(url.username()), url.password().map(decode)));
+    pub fn new(mut url: Url, connect: C) -> anyhow::Result<Self> {
+        let login = (!url.username().is_empty()).then(|| basic(&url)).transpose()?;
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         if cleared.is_err() {
             bail!("--streamer-api: this URL cannot have a host");
         }
-        let client =
-            Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, base: url, login, prefix: 0 })
+        Ok(Self { connect, base: url, login, prefix: 0 })
     }
 
     /// Reads what the streamer runs, what it thinks of our answers, and its load. The reading is of one start of the
@@ -86,21 +102,23 @@ impl StreamerApi {
     }
 
     async fn read_all(&mut self) -> anyhow::Result<Reading> {
-        let before = self.stats().await?;
+        let mut connection = None;
+        let before = self.stats(&mut connection).await?;
         let mut runs = BTreeMap::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let limit = PAGE.to_string();
             let mut query = vec![("select", "name,named_by"), ("limit", &limit)];
             query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-            let page: Page = self.get("streams", &query).await?;
+            let page: Page = self.get(&mut connection, "streams", &query).await?;
             for listed in page.streams {
                 let own = listed.named_by.as_deref() == Some("config");
                 let run = if own { Run::Own } else { Run::Capture };
                 runs.insert(listed.name, run);
             }
             let Some(next) = page.next.filter(|next| !next.is_empty()) else {
-                return self.finish(before, runs).await;
+                let after = self.stats(&mut connection).await?;
+                return finish(&before, after, runs);
             };
             // Half a list would pass for evidence that the other half does not run.
             if cursor.as_ref() == Some(&next) {
@@ -111,34 +129,13 @@ impl StreamerApi {
         bail!("its list of streams has more than {MAX_PAGES} pages")
     }
 
-    async fn finish(&mut self, before: Stats, runs: BTreeMap<String, Run>) -> anyhow::Result<Reading> {
-        let after = self.stats().await?;
-        let (Some(id), true) = (after.id, before.id.is_some()) else {
-            bail!("config/stats has no id: which start of the streamer this is cannot be told");
-        };
-        if before.id.as_ref() != Some(&id) {
-            bail!("the streamer was started anew while it was read");
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float becomes the nearest integer, never below 0"
-        )]
-        let whole = |value: f64| value.round().max(0.0) as u64;
-        let load = Load {
-            cpu: after.cpu_usage.map(|cpu| u32::try_from(whole(cpu)).unwrap_or(u32::MAX)),
-            input_kbit: after.input_kbit.map(whole),
-            output_kbit: after.output_kbit.map(whole),
-        };
-        Ok(Reading { id, runs, external: external(after.config_external_status), load })
-    }
-
-    async fn stats(&mut self) -> anyhow::Result<Stats> {
-        self.get("config/stats", &[]).await
+    async fn stats(&mut self, connection: &mut Option<Connection>) -> anyhow::Result<Stats> {
+        self.get(connection, "config/stats", &[]).await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(
         &mut self,
+        connection: &mut Option<Connection>,
         operation: &str,
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
@@ -150,25 +147,98 @@ impl StreamerApi {
             if !query.is_empty() {
                 url.query_pairs_mut().extend_pairs(query);
             }
-            let mut request = self.client.get(url);
-            if let Some((user, password)) = &self.login {
-                request = request.basic_auth(user, password.as_ref());
-            }
-            let response = request.send().await.context("asking the streamer's API")?;
-            match response.status() {
+            let answered = tokio::time::timeout(TIMEOUT, self.ask(connection, &url)).await;
+            let answered = answered.with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()));
+            let (status, body) = answered.flatten().context("asking the streamer's API")?;
+            match status {
                 StatusCode::NOT_FOUND => self.prefix = (self.prefix + 1) % PREFIXES.len(),
                 StatusCode::OK => {
-                    let body = response.bytes().await.context("reading its answer")?;
                     return serde_json::from_slice(&body).with_context(|| format!("its answer to {operation}"));
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    bail!("it refuses the user and password in --streamer-api ({})", response.status())
+                    bail!("it refuses the user and password in --streamer-api ({status})")
                 }
                 status => bail!("it answers {operation} with {status}"),
             }
         }
         bail!("it has no {operation} under {} or {}", PREFIXES[0], PREFIXES[1])
     }
+
+    /// One request, over the connection of the one before where that still stands.
+    async fn ask(&self, connection: &mut Option<Connection>, url: &Url) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut request = Request::get(&url[url::Position::BeforePath..]).header(header::HOST, authority(url));
+        if let Some(login) = &self.login {
+            request = request.header(header::AUTHORIZATION, login);
+        }
+        let request = request.body(Body::empty())?;
+        let standing = match connection.take() {
+            Some(mut standing) => standing.sender.ready().await.ok().map(|()| standing),
+            None => None,
+        };
+        let mut standing = match standing {
+            Some(standing) => standing,
+            None => self.open(url).await?,
+        };
+        let response = standing.sender.send_request(request).await?;
+        let status = response.status();
+        let body =
+            axum::body::to_bytes(Body::new(response.into_body()), MAX_ANSWER).await.context("reading its answer")?;
+        *connection = Some(standing);
+        Ok((status, body))
+    }
+
+    async fn open(&self, url: &Url) -> anyhow::Result<Connection> {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or(80);
+        let addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
+        let mut opened = Err(anyhow::anyhow!("{host} has no address"));
+        for address in addresses {
+            opened = connect::open(&self.connect, url, address, || connect::tls(None, b"http/1.1")).await;
+            if opened.is_ok() {
+                break;
+            }
+        }
+        let stream: Box<dyn Io> = opened?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Connection { sender, _driver: AbortOnDropHandle::new(tokio::spawn(connection)) })
+    }
+}
+
+/// What is known when the list is whole, if `before` and `after` are of one start.
+fn finish(before: &Stats, after: Stats, runs: BTreeMap<String, Run>) -> anyhow::Result<Reading> {
+    let (Some(id), true) = (after.id, before.id.is_some()) else {
+        bail!("config/stats has no id: which start of the streamer this is cannot be told");
+    };
+    if before.id.as_ref() != Some(&id) {
+        bail!("the streamer was started anew while it was read");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float becomes the nearest integer, never below 0"
+    )]
+    let whole = |value: f64| value.round().max(0.0) as u64;
+    let load = Load {
+        cpu: after.cpu_usage.map(|cpu| u32::try_from(whole(cpu)).unwrap_or(u32::MAX)),
+        input_kbit: after.input_kbit.map(whole),
+        output_kbit: after.output_kbit.map(whole),
+    };
+    Ok(Reading { id, runs, external: external(after.config_external_status), load })
+}
+
+/// The user and password in a URL.
+fn basic(url: &Url) -> anyhow::Result<HeaderValue> {
+    let (user, password) = (percent_decode(url.username()), percent_decode(url.password().unwrap_or_default()));
+    let login = STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {login}")).context("--streamer-api")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// `HOST:PORT`, without the scheme's own port.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn external(status: Option<ExternalStatus>) -> External {

@@ -6,14 +6,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use futures::StreamExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rand::Rng;
-use reqwest::{Client, Url};
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 use weir_feed::frames::{Down, MAX_LINE, Up};
 use weir_feed::holder::link::Why;
 
+use crate::connect::{self, Connect};
 use crate::lines::Lines;
 use crate::run::Event;
 
@@ -98,7 +105,7 @@ enum Ended {
 #[error(
     "it does not let this sidecar in ({0}): --token-file must hold the token of this very streamer (in Kubernetes: of this pod, for the operator's audience), and --namespace and --streamer must be its own"
 )]
-struct NotLetIn(reqwest::StatusCode);
+struct NotLetIn(StatusCode);
 
 /// What came of one round over all addresses.
 #[derive(Debug, Default)]
@@ -126,17 +133,20 @@ impl Round {
 }
 
 /// Keeps a connection to the feed, until the sidecar shuts down or is superseded.
-pub struct Feed {
+pub struct Feed<C> {
     settings: FeedSettings,
+    connect: C,
+    /// Spreads rounds, so that not all sidecars come at once.
+    random: StdRng,
     events: mpsc::Sender<Event>,
     connections: u64,
     /// The last thing logged about each address, so that it is said once for as long as it lasts.
     said: BTreeMap<String, String>,
 }
 
-impl Feed {
-    pub fn new(settings: FeedSettings, events: mpsc::Sender<Event>) -> Self {
-        Self { settings, events, connections: 0, said: BTreeMap::new() }
+impl<C: Connect> Feed<C> {
+    pub fn new(settings: FeedSettings, connect: C, random: StdRng, events: mpsc::Sender<Event>) -> Self {
+        Self { settings, connect, random, events, connections: 0, said: BTreeMap::new() }
     }
 
     pub async fn run(mut self) {
@@ -154,7 +164,7 @@ impl Feed {
             let mut asked = Vec::new();
             while let Some(target) = targets.pop_front() {
                 asked.push(target.clone());
-                let begun = std::time::Instant::now();
+                let begun = tokio::time::Instant::now();
                 let ended = self.connect(&target).await;
                 if begun.elapsed() > CONNECT * 2 && !matches!(ended, Ended::NotLetIn(_)) {
                     // It worked for a while: what failed now may be back at once, and is news.
@@ -188,10 +198,11 @@ impl Feed {
             if round.can_wait() {
                 wait = REFUSED_PAUSE;
             }
-            let jittered = rand::rng().random_range(wait / 2..=wait);
+            let jittered = self.random.random_range(wait / 2..=wait);
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(jittered)) => {}
+                biased;
                 () = self.events.closed() => return,
+                () = tokio::time::sleep(Duration::from_millis(jittered)) => {}
             }
         }
     }
@@ -216,7 +227,7 @@ impl Feed {
     async fn connect(&mut self, target: &Target) -> Ended {
         self.connections += 1;
         let id = self.connections;
-        let (request, link, left) = match self.prepare(target).await {
+        let (request, link, left) = match self.prepare(target) {
             Ok(prepared) => prepared,
             Err(error) => return Ended::Broken(error),
         };
@@ -224,9 +235,10 @@ impl Feed {
             return Ended::Left(Why::Shutdown);
         }
         let events = self.events.clone();
-        let mut talk = std::pin::pin!(talk(request, id, events));
+        let mut talk = std::pin::pin!(self.talk(target, request, id, events));
         let mut left = std::pin::pin!(left);
         let error = tokio::select! {
+            biased;
             left = &mut left => match left {
                 Ok(why) => {
                     if why == Why::Shutdown {
@@ -246,42 +258,64 @@ impl Feed {
         left.await.map_or_else(|_| broken(error), Ended::Left)
     }
 
-    async fn prepare(
-        &self,
-        target: &Target,
-    ) -> anyhow::Result<(reqwest::RequestBuilder, Link, oneshot::Receiver<Why>)> {
-        let client = self.client(target).await?;
+    fn prepare(&self, target: &Target) -> anyhow::Result<(Request<Body>, Link, oneshot::Receiver<Why>)> {
         let (link, body, left) = Link::new();
-        let body = ReceiverStream::new(body).map(Ok::<_, std::convert::Infallible>);
+        let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<_, std::convert::Infallible>));
         let mut url = target.url.clone();
         url.set_path(&format!("{}/{PATH}", url.path().trim_end_matches('/')));
-        let mut request =
-            client.post(url).header("content-type", "application/x-ndjson").body(reqwest::Body::wrap_stream(body));
+        let mut request = Request::builder().method(Method::POST).uri(url.as_str());
+        request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
         if let Some(path) = &self.settings.token_file {
-            let token = tokio::fs::read_to_string(path)
-                .await
-                .with_context(|| format!("reading --token-file {}", path.display()))?;
-            request = request.bearer_auth(token.trim());
+            // Small, and in memory where Kubernetes projects it.
+            let token =
+                std::fs::read_to_string(path).with_context(|| format!("reading --token-file {}", path.display()))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+                .with_context(|| format!("--token-file {} holds no token", path.display()))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
         }
-        Ok((request, link, left))
+        Ok((request.body(body)?, link, left))
     }
 
-    /// A client for one address: the certificate's name stays the URL's.
-    async fn client(&self, target: &Target) -> anyhow::Result<Client> {
-        let host = target.url.host_str().unwrap_or_default();
-        let mut builder = Client::builder()
-            .http2_prior_knowledge()
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve(host, target.address);
-        if let Some(path) = &self.settings.ca_file {
-            let pem = tokio::fs::read(path).await.with_context(|| format!("reading --ca-file {}", path.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("--ca-file {} holds no certificates", path.display()))?;
-            builder = builder.tls_certs_only(certificates);
+    /// Sends the request and passes the leader's frames on; returns why that ended.
+    async fn talk(
+        &self,
+        target: &Target,
+        request: Request<Body>,
+        id: u64,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Error {
+        match self.frames(target, request, id, events).await {
+            Ok(()) => anyhow::anyhow!("it closed the connection"),
+            Err(error) => error,
         }
-        builder.build().context("preparing a connection")
+    }
+
+    async fn frames(
+        &self,
+        target: &Target,
+        request: Request<Body>,
+        id: u64,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<()> {
+        let tls = || connect::tls(self.settings.ca_file.as_deref(), b"h2");
+        let opened = tokio::time::timeout(CONNECT, connect::open(&self.connect, &target.url, target.address, tls));
+        let stream = opened.await.with_context(|| format!("no connection within {} s", CONNECT.as_secs()))??;
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = http.timer(TokioTimer::new()).handshake(TokioIo::new(stream)).await?;
+        // Left, the connection ends with this future.
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        match status.as_u16() {
+            200 => {}
+            401 | 403 => return Err(NotLetIn(status).into()),
+            503 => {
+                bail!("it cannot say now whose token this is ({status}): it asks its API server, and goes on trying")
+            }
+            _ => bail!("it answers {status}: is --feed the operator's --feed-listen address?"),
+        }
+        read_frames(Body::new(response.into_body()), id, events).await
     }
 
     /// The leader's addresses, by what the standby at `target` says.
@@ -312,25 +346,9 @@ impl Feed {
     }
 }
 
-/// Sends the request and passes the leader's frames on; returns why that ended.
-async fn talk(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<Event>) -> anyhow::Error {
-    match frames(request, id, events).await {
-        Ok(()) => anyhow::anyhow!("it closed the connection"),
-        Err(error) => error,
-    }
-}
-
-async fn frames(request: reqwest::RequestBuilder, id: u64, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
-    let response = request.send().await?;
-    let status = response.status();
-    match status.as_u16() {
-        200 => {}
-        401 | 403 => return Err(NotLetIn(status).into()),
-        503 => bail!("it cannot say now whose token this is ({status}): it asks its API server, and goes on trying"),
-        _ => bail!("it answers {status}: is --feed the operator's --feed-listen address?"),
-    }
+async fn read_frames(body: Body, id: u64, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
     let mut lines = Lines::default();
-    let mut body = response.bytes_stream();
+    let mut body = body.into_data_stream();
     while let Some(chunk) = body.next().await {
         lines.push(&chunk?);
         while let Some(line) = lines.next_line() {

@@ -22,14 +22,14 @@ use self::store::Store;
 use super::removals::Removals;
 use super::{Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble};
 
-mod campaign;
+pub mod campaign;
 mod election;
 mod events;
 mod keys;
 mod lean;
 mod observe;
 mod register;
-mod request;
+pub mod request;
 mod slices;
 mod status;
 mod store;

@@ -1,12 +1,11 @@
 //! One connection, from its hello to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::{Stream, StreamExt, TryStreamExt};
-use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, FramedRead};
@@ -28,9 +27,6 @@ const CHUNK: usize = 64 << 10;
 const BATCH: usize = 256;
 /// How long a peer may take to read why it is refused.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Numbers connections, for the process.
-static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 /// A token and whose it is.
 pub(super) struct Proof {
@@ -78,6 +74,7 @@ impl<I: Identify> Connection<I> {
     pub(super) async fn run(self, body: Body) {
         let mut lines = lines(body);
         let ending = tokio::select! {
+            biased;
             () = self.shared.stopping.cancelled() => Ending::Stopped,
             ending = self.converse(&mut lines) => ending,
         };
@@ -94,7 +91,7 @@ impl<I: Identify> Connection<I> {
             Ok(admitted) => admitted,
             Err(refusal) => return Ending::Refused(refusal),
         };
-        let conn = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let conn = self.shared.connections.fetch_add(1, Ordering::Relaxed);
         let (outgoing, queue) = queue(self.shared.settings.queue);
         tracing::info!(conn, %streamer, instance = hello.instance, "a sidecar connected");
         // From here on its end must be told, even if this future is dropped half way.
@@ -109,9 +106,10 @@ impl<I: Identify> Connection<I> {
             return Ending::Stopped;
         }
         tokio::select! {
+            biased;
             ending = self.write(queue) => ending,
             ending = self.read(conn, lines) => ending,
-            ending = self.guard() => ending,
+            ending = self.guard(conn) => ending,
         }
     }
 
@@ -179,14 +177,13 @@ impl<I: Identify> Connection<I> {
     }
 
     /// Ends when the token does: at its expiry, or when the cluster does not know it any more.
-    async fn guard(&self) -> Ending {
+    async fn guard(&self, conn: Conn) -> Ending {
         let (Auth::Tokens(cluster), Some(proof)) = (&self.shared.auth, &self.proof) else {
             return std::future::pending().await;
         };
+        // Spread, so that a thousand sidecars that came at once do not all ask at once; never later than told.
+        let again = self.shared.settings.identify_again.mul_f64(1.0 - spread(conn) / 2.0);
         loop {
-            // Spread, so that a thousand sidecars that came at once do not all ask at once; never later than told.
-            let share = rand::rng().random_range(0.5..=1.0);
-            let again = self.shared.settings.identify_again.mul_f64(share);
             let left =
                 proof.identity.expires.map(|expires| Duration::from_millis(expires.saturating_sub(clock::now().wall)));
             match left {
@@ -238,6 +235,12 @@ impl<I: Identify> Connection<I> {
             }
         }
     }
+}
+
+/// From 0 to 1, far apart for numbers that are near: steps of the golden ratio, of which only the fraction counts.
+fn spread(number: u64) -> f64 {
+    let [.., a, b, c, d] = number.wrapping_mul(0x9E37_79B9).to_be_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
 
 /// Tells the end of a connection whose beginning was told.

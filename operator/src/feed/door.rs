@@ -1,6 +1,6 @@
 //! The door: how many TCP connections there are, and how long one may stand there without a token.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::{Extension, Router};
-use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
@@ -26,28 +23,19 @@ impl Door {
     pub(super) fn new(places: usize, patience: Duration) -> Self {
         Self { places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))), patience }
     }
-}
 
-impl Accept<TcpStream, Router> for Door {
-    type Stream = Guest;
-    type Service = Router;
-    type Future = Ready<io::Result<(Guest, Router)>>;
-
-    fn accept(&self, stream: TcpStream, router: Router) -> Self::Future {
+    /// A connection for which there is room.
+    pub(super) fn let_in<S>(&self, stream: S) -> Option<Guest<S>> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             tracing::warn!("the feed has as many connections as it takes; one more was closed");
-            return ready(Err(io::ErrorKind::QuotaExceeded.into()));
+            return None;
         };
-        // Pings and marks are small and must not wait for more to come; without it they are only later.
-        let _ = stream.set_nodelay(true);
-        let admission = Admission::default();
-        let guest = Guest {
+        Some(Guest {
             stream,
-            admission: admission.clone(),
+            admission: Admission::default(),
             waiting: Some(Box::pin(tokio::time::sleep(self.patience))),
             _place: place,
-        };
-        ready(Ok((guest, router.layer(Extension(admission)))))
+        })
     }
 }
 
@@ -67,14 +55,21 @@ impl Admission {
 
 /// A connection that ends when it is not admitted in time.
 #[derive(Debug)]
-pub(super) struct Guest {
-    stream: TcpStream,
+pub(super) struct Guest<S> {
+    stream: S,
     admission: Admission,
     waiting: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Guest {
+impl<S> Guest<S> {
+    /// Where to say that it has shown a good token.
+    pub(super) fn admission(&self) -> Admission {
+        self.admission.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -91,7 +86,7 @@ impl AsyncRead for Guest {
     }
 }
 
-impl AsyncWrite for Guest {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }

@@ -1,9 +1,10 @@
 use axum::Router;
-use axum::http::StatusCode;
 use axum::routing::post;
+use rand::SeedableRng;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::connect::Tcp;
 
 async fn hinted(url: &str, hint: &str) -> Vec<Target> {
     let url: Url = url.parse().unwrap();
@@ -82,7 +83,8 @@ async fn a_token_that_is_refused_is_told_from_a_feed_that_is_down() {
                 }
             }
         });
-        let mut feed = Feed::new(FeedSettings { urls: vec![url], ca_file: None, token_file: None }, events);
+        let settings = FeedSettings { urls: vec![url], ca_file: None, token_file: None };
+        let mut feed = Feed::new(settings, Tcp, StdRng::from_os_rng(), events);
         let target = feed.targets().await.pop_front().unwrap();
         let ended = feed.connect(&target).await;
         assert_eq!(matches!(ended, Ended::NotLetIn(_)), not_let_in, "{status}: {ended:?}");

@@ -24,6 +24,7 @@ use weir_feed::frames::{Down, Hello, Partition, Put, Up, VERSION};
 use weir_feed::grant::Seal;
 use weir_feed::holder::rows::{Edit, Outcome, Rows};
 use weir_feed::periods::Periods;
+use weir_sidecar::Machine;
 use weir_sidecar::cli::Cli;
 use weir_sidecar::run::Exit;
 
@@ -194,7 +195,7 @@ impl Sidecar {
         Self {
             streams: streams.local_addr().unwrap(),
             health: health.local_addr().unwrap(),
-            running: tokio::spawn(weir_sidecar::serve_on(cli, streams, health, shutdown.clone())),
+            running: tokio::spawn(weir_sidecar::serve_on(cli, streams, health, Machine::here(), shutdown.clone())),
             shutdown,
         }
     }

@@ -11,7 +11,7 @@ use crate::cluster::Trouble;
 
 /// A request that did not succeed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// No answer in this time: it may have been carried out, or may yet be.
     Late(Duration),
     /// The API server's answer.
