@@ -42,6 +42,7 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
         namespaces.entry(namespace).or_default().known = known;
     }
     for (name, namespace) in &mut namespaces {
+        namespace.unheard = leader.unheard(name, now);
         let view = leader.removal(name, now);
         namespace.removal = Removal {
             unknown: observed.streams.is_none(),
@@ -53,8 +54,7 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
     }
     World {
         settled: leader.is_settled(),
-        release: periods.release,
-        shortest_failover: periods.shortest_failover(),
+        periods: *periods,
         namespaces,
     }
 }
@@ -69,6 +69,7 @@ fn stream_facts(stream: &Stream) -> world::Stream {
         streamer_selector: selector(stream.spec.placement.streamer_selector.as_ref()),
         disabled: stream.spec.disabled,
         after: stream.spec.failover.after.as_ms(),
+        partition: document::partition(stream),
     }
 }
 
@@ -80,6 +81,7 @@ fn streamer_facts(streamer: &Streamer, view: Option<&StreamerView>) -> world::St
         unschedulable: streamer.spec.unschedulable,
         drain: streamer.spec.drain,
         not_ready: not_ready(view),
+        supervised: view.is_some_and(|view| view.supervised),
     }
 }
 

@@ -97,6 +97,7 @@ fn record(name: &str, phase: Phase) -> Record {
         phase,
         to: (phase == Phase::Releasing).then(|| "s2".into()),
         previous: None,
+        partition: Partition::KeepCapturing,
     }
 }
 

@@ -26,11 +26,30 @@ pub enum Run {
 }
 
 /// What becomes of a stream on a streamer that is cut off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Partition {
+    /// It goes on: both sides may capture, until the cut is healed.
     #[default]
     KeepCapturing,
+    /// It stops when the lease that pings carry has run out, and only then does the stream move.
     StopCapturing,
+}
+
+impl Partition {
+    /// For how long (ms) a streamer must have been lost to be gone as far as one stream goes: `after` (the stream's own
+    /// `failover.after`, at least the shortest that is carried out), and under `StopCapturing` the end of what it may be
+    /// running. `held` is under which policy the record says that it is held; `None`: there is no record.
+    ///
+    /// `u64::MAX`: never. Who has not heard of `StopCapturing` goes on capturing, however long it is lost.
+    pub fn gone_after(self, held: Option<Partition>, after: u64, periods: &Periods) -> u64 {
+        let after = after.max(periods.shortest_failover());
+        match (self, held) {
+            (Partition::KeepCapturing, _) => after,
+            (Partition::StopCapturing, Some(Partition::KeepCapturing)) => u64::MAX,
+            (Partition::StopCapturing, _) => after.max(periods.lease_over()),
+        }
+    }
 }
 
 /// One stream that a sidecar holds, or has held: the row's key, and the grant that proves it.
@@ -130,6 +149,24 @@ pub enum ConfigStatus {
     },
 }
 
+/// How a sidecar stands with the lease under which streams with [`Partition::StopCapturing`] are served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseReport {
+    /// The sidecar's own monotonic clock when it said this, in ms: a lease counts from here, so that a late ping
+    /// lengthens none.
+    pub at: u64,
+    /// The lease has not run out since it was first given.
+    pub runs: bool,
+    /// Milliseconds since anybody asked `GET /lease`: whoever would kill the streamer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
+    /// How many streams the streamer captured after its last start before it was answered anything: it does not boot
+    /// with an empty configuration. `None`: no start was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boots_with: Option<u64>,
+}
+
 /// Frames from the sidecar to the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
@@ -149,6 +186,9 @@ pub enum Up {
         /// Why the replica cannot be written (full or read-only disk), if so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replica_error: Option<String>,
+        /// `None`: a sidecar that knows no leases, and so serves nothing under one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<LeaseReport>,
     },
     /// What the streamer runs changed, or became known: `set` over what was, `gone` out of it.
     Runs {
@@ -187,6 +227,10 @@ pub enum Down {
         term: u64,
         /// Milliseconds for which this leader may still speak.
         may_speak: u64,
+        /// [`LeaseReport::at`] of the last `alive` that was heard: streams with [`Partition::StopCapturing`] may be
+        /// served until [`Periods::stream_lease`] after it. `None`: no lease is given now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<u64>,
     },
     /// The streamer captures this stream.
     Put(Put),

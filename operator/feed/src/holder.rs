@@ -4,6 +4,7 @@ pub mod accepted;
 pub mod answer;
 pub mod evidence;
 pub mod journal;
+pub mod lease;
 pub mod link;
 pub mod rows;
 pub mod step;

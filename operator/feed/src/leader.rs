@@ -10,6 +10,7 @@ use crate::record::{Record, StreamId, StreamerId};
 use crate::time::Now;
 
 pub mod known;
+mod lease;
 mod may_run;
 mod pump;
 pub mod session;
@@ -58,6 +59,9 @@ pub struct Leader {
     /// When we began to lead.
     led_since: u64,
     settled: bool,
+    /// Expected Streamers that were not heard under this leader and may be serving under a lease of the last one;
+    /// `None` until the view is settled.
+    unheard: Option<BTreeSet<StreamerId>>,
     /// When the first Streamer was ready under this leader.
     first_ready: Option<u64>,
     /// Ask for the list of slices again at this time.
@@ -84,6 +88,8 @@ pub struct Leader {
     strays_since: BTreeMap<String, u64>,
     /// Who was heard, what is wanted or what is written has changed: claims and strays are looked at again.
     news: bool,
+    /// Policies, rows or records have changed: records are compared with policies again.
+    policies_changed: bool,
     /// Rows or records have changed: strays are counted again.
     rows_changed: bool,
     /// From when on a write that is not urgent fits the budget.
@@ -105,6 +111,7 @@ impl Leader {
             last_step: 0,
             led_since: 0,
             settled: false,
+            unheard: None,
             first_ready: None,
             list_at: None,
             ops: 0,
@@ -122,6 +129,7 @@ impl Leader {
             removals: BTreeMap::new(),
             strays_since: BTreeMap::new(),
             news: false,
+            policies_changed: false,
             rows_changed: false,
             budget_at: 0,
         }

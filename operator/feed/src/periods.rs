@@ -21,11 +21,37 @@ pub struct Periods {
     pub period: u64,
     /// A release that takes longer is called off, and tried again after the same time.
     pub release: u64,
+    /// How long a stream with `StopCapturing` is served after the word of the sidecar that the last ping answers.
+    #[serde(default = "default_stream_lease")]
+    pub stream_lease: u64,
+    /// From the end of that lease until whoever supervises a streamer has killed one that does not let go.
+    #[serde(default = "default_kill")]
+    pub kill: u64,
+}
+
+/// What an operator means that does not say: longer than a leader's Lease and the next one's wait, so that a change of
+/// leaders stops nothing.
+fn default_stream_lease() -> u64 {
+    35_000
+}
+
+fn default_kill() -> u64 {
+    20_000
 }
 
 impl Default for Periods {
     fn default() -> Self {
-        Self { poll: 3_000, ping: 1_000, silence: 5_000, alive: 9_000, lease: 15_000, period: 15_000, release: 30_000 }
+        Self {
+            poll: 3_000,
+            ping: 1_000,
+            silence: 5_000,
+            alive: 9_000,
+            lease: 15_000,
+            period: 15_000,
+            release: 30_000,
+            stream_lease: default_stream_lease(),
+            kill: default_kill(),
+        }
     }
 }
 
@@ -56,6 +82,15 @@ impl Periods {
                 self.release >= self.poll * 3 + self.ping,
                 "release must be at least three polls + ping, the time a streamer needs to let go",
             ),
+            (
+                self.stream_lease >= self.lease + self.period + self.ping,
+                "stream_lease must be at least lease + period + ping, or a change of leaders stops streams",
+            ),
+            (
+                self.stream_lease >= self.alive,
+                "stream_lease must be at least alive, or a stream moves from a streamer that only missed a poll",
+            ),
+            (self.kill >= self.poll, "kill must be at least a poll, or a streamer that lets go in time is killed"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, why)) => Err(PeriodsError((*why).to_owned())),
@@ -71,6 +106,12 @@ impl Periods {
     /// How long a sidecar that has a replica answers 503 after its start when no mark comes: 10 s.
     pub fn first_mark(&self) -> u64 {
         self.silence * 2
+    }
+
+    /// How long a streamer must have been lost to capture nothing any more that it held under a lease: the lease, a poll
+    /// for it to let go, and the time to kill one that does not.
+    pub fn lease_over(&self) -> u64 {
+        self.stream_lease + self.poll + self.kill
     }
 
     /// The shortest `failover.after` that is carried out: silence + poll + ping.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::frames::Partition;
+
 /// A Streamer's full name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamerId {
@@ -66,6 +68,14 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(max = 253)))]
     pub previous: Option<String>,
+    /// Under which `failover.partition` the holder may be holding the stream; `StopCapturing` once it surely knows.
+    #[serde(default, skip_serializing_if = "is_keep")]
+    pub partition: Partition,
+}
+
+/// As in every record that was written before there was a choice.
+fn is_keep(partition: &Partition) -> bool {
+    *partition == Partition::KeepCapturing
 }
 
 /// One decision about one stream. The planner makes it, the leader gives it its epoch, the writer writes it.
@@ -85,6 +95,8 @@ pub enum Change {
     Clear,
     /// Another Stream object stands behind the media name now (deleted and made again).
     Rename { stream: String, uid: String },
+    /// The holder holds the stream under another `failover.partition` now, or may be about to.
+    Policy { partition: Partition },
     /// A grant above the record proves the record old: its holder is `streamer`.
     Correct { stream: String, uid: String, streamer: String },
 }
@@ -106,6 +118,7 @@ impl Record {
             phase: Phase::Active,
             to: None,
             previous: None,
+            partition: Partition::KeepCapturing,
         };
         match (change, old) {
             (Change::Place { stream, uid, streamer }, _) => Some(fresh(stream, uid, streamer)),
@@ -124,10 +137,12 @@ impl Record {
                 phase: Phase::Active,
                 to: None,
                 previous: previous.clone().or_else(|| old.previous.clone()).filter(|previous| previous != streamer),
+                partition: Partition::KeepCapturing,
                 ..old.clone()
             }),
             (Change::Keep, Some(old)) => Some(Record { epoch, phase: Phase::Active, to: None, ..old.clone() }),
             (Change::Clear, Some(old)) => Some(Record { epoch, previous: None, ..old.clone() }),
+            (Change::Policy { partition }, Some(old)) => Some(Record { epoch, partition: *partition, ..old.clone() }),
             (Change::Rename { stream, uid }, Some(old)) => {
                 Some(Record { epoch, stream: stream.clone(), uid: uid.clone(), ..old.clone() })
             }

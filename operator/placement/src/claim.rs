@@ -60,9 +60,10 @@ impl<'a> Claim<'a> {
         Standing::of(self.known)
     }
 
-    /// How long (ms) a streamer must have been lost to be gone as far as this stream goes.
+    /// How long (ms) a streamer must have been lost to be gone as far as this stream goes; `u64::MAX`: it never is.
     pub(crate) fn after(&self, world: &World) -> u64 {
-        self.stream.after.max(world.shortest_failover)
+        let held = self.known.record.as_ref().map(|record| record.partition);
+        self.stream.partition.gone_after(held, self.stream.after, &world.periods)
     }
 
     /// Streamers other than `except` that may be running the stream and are not gone: name, and how long they are lost.

@@ -1,11 +1,14 @@
 //! Where a stream can go: the best eligible streamer, if **Adopt** allows it one.
 
+use weir_feed::frames::Partition;
+
 use crate::claim::Claim;
 use crate::draft::Draft;
 use crate::eligible::{Candidate, candidates, explain};
 use crate::plan::Note;
 use crate::reason;
 use crate::score::Score;
+use crate::time::timestamp;
 
 /// Why a stream can go nowhere.
 #[derive(Debug)]
@@ -24,12 +27,31 @@ pub(crate) fn destination<'a>(
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<&'a str, Nowhere> {
+    if let Some(note) = unheard(draft, claim) {
+        return Err(Nowhere::MayStillRun(note));
+    }
     let runners: Vec<(&str, Option<u64>)> = claim.runners(draft.world, from).collect();
     match *runners.as_slice() {
         [] => best(draft, claim, from, to),
         [(runner, _)] if is_eligible(draft, claim, runner, from, to) => Ok(runner),
         _ => Err(Nowhere::MayStillRun(may_still_run(draft, claim, &runners))),
     }
+}
+
+/// Streamers that a new leader has not heard may be capturing, under a lease of the last one, what stops when it is cut
+/// off: the record may be an old one.
+fn unheard(draft: &mut Draft<'_>, claim: &Claim<'_>) -> Option<Note> {
+    let unheard = &draft.namespace.unheard;
+    let longest = unheard.values().max().filter(|_| claim.stream.partition == Partition::StopCapturing)?;
+    let names: Vec<&str> = unheard.keys().map(String::as_str).collect();
+    let until = timestamp(draft.now.wall.saturating_add(*longest));
+    let message = format!(
+        "a new leader has not heard {} yet, which may still be capturing it under a lease of the last one: nobody is \
+         given it before {until}; bring them back, or delete the Streamer of one that is gone for good",
+        names.join(", ")
+    );
+    draft.wake_in(*longest);
+    Some(Note { reason: reason::MAY_STILL_RUN, message })
 }
 
 /// Whether `streamer` can be given the stream, **Adopt** aside.
@@ -66,7 +88,7 @@ fn best<'a>(
 /// Names the streamers that are in the way, and asks for a plan when the first of them may be gone.
 pub(crate) fn may_still_run(draft: &mut Draft<'_>, claim: &Claim<'_>, runners: &[(&str, Option<u64>)]) -> Note {
     let after = claim.after(draft.world);
-    for lost in runners.iter().filter_map(|(_, lost)| *lost) {
+    for lost in runners.iter().filter_map(|(_, lost)| *lost).filter(|_| after < u64::MAX) {
         draft.wake_in(after.saturating_sub(lost));
     }
     let names: Vec<&str> = runners.iter().map(|(name, _)| *name).collect();

@@ -92,7 +92,7 @@ fn leave<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record) {
     let Some(cause) = cause_to_leave(draft, claim, holder) else {
         return;
     };
-    let release = draft.world.release;
+    let release = draft.world.periods.release;
     if let Some(ago) = claim.known.called_off.filter(|ago| *ago < release) {
         draft.wake_in(release - ago);
         let again = draft.now.wall.saturating_add(release - ago);
@@ -148,7 +148,7 @@ fn redirect<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record, to
 fn release_to<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &Record, to: &str, why: String) {
     let change = Change::Release { to: Some(to.to_owned()) };
     draft.change(claim.name, Some(record), change, false, why);
-    draft.wake_in(draft.world.release + 1);
+    draft.wake_in(draft.world.periods.release + 1);
     tell_moving(draft, claim, record, to, None);
 }
 
@@ -159,14 +159,14 @@ fn keep<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record, nowher
     let note = nowhere.note(reason::NO_DESTINATION, &then);
     let why = format!("kept on {holder}: {}", note.message);
     draft.change(claim.name, Some(record), Change::Keep, true, why);
-    draft.wake_in(draft.world.release);
+    draft.wake_in(draft.world.periods.release);
     tell_placed(draft, claim, holder, Some(note));
 }
 
 /// Calls off a release that takes too long.
 fn keep_late<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record) {
     let holder = &record.streamer;
-    let release = draft.world.release;
+    let release = draft.world.periods.release;
     let why = format!("kept on {holder}, which did not let go of it within {}", duration(release));
     let again = draft.now.wall.saturating_add(release);
     let note = Note {
@@ -180,13 +180,13 @@ fn keep_late<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record) {
 
 fn timed_out(draft: &Draft<'_>, claim: &Claim<'_>) -> bool {
     let waited = claim.known.releasing_for.unwrap_or_default();
-    waited > draft.world.release
+    waited > draft.world.periods.release
 }
 
 /// Asks for a plan when the release has taken too long.
 fn wake_when_late(draft: &mut Draft<'_>, claim: &Claim<'_>) {
     let waited = claim.known.releasing_for.unwrap_or_default();
-    draft.wake_in((draft.world.release + 1).saturating_sub(waited));
+    draft.wake_in((draft.world.periods.release + 1).saturating_sub(waited));
 }
 
 fn tell_moving<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &Record, to: &str, note: Option<Note>) {

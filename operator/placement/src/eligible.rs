@@ -1,5 +1,7 @@
 //! Hard constraints: who can be given a stream at all.
 
+use weir_feed::frames::Partition;
+
 use crate::claim::Claim;
 use crate::draft::{Draft, Seat};
 use crate::world::{Stream, Streamer};
@@ -30,7 +32,7 @@ pub(crate) struct Constraint {
 }
 
 /// All of them, the least curable first: a streamer is counted under the first that it does not fulfil.
-pub(crate) const CONSTRAINTS: [Constraint; 8] = [
+pub(crate) const CONSTRAINTS: [Constraint; 9] = [
     Constraint {
         holds: |candidate| !candidate.left,
         one: "is the one that it leaves",
@@ -65,6 +67,18 @@ pub(crate) const CONSTRAINTS: [Constraint; 8] = [
         one: "unschedulable",
         many: "unschedulable",
         remedy: |_| "uncordon a Streamer by setting its spec.unschedulable to false".to_owned(),
+    },
+    Constraint {
+        holds: |candidate| {
+            candidate.stream.partition == Partition::KeepCapturing || candidate.seat.streamer.supervised
+        },
+        one: "not supervised",
+        many: "not supervised",
+        remedy: |_| {
+            "the Stream's failover.partition is StopCapturing: have the liveness check of a streamer ask its sidecar's \
+             GET /lease, or set KeepCapturing"
+                .to_owned()
+        },
     },
     Constraint {
         holds: |candidate| candidate.seat.streamer.not_ready.is_none(),

@@ -18,7 +18,7 @@ pub(crate) fn is_gone(world: &World, known: &Known, after: u64) -> bool {
 
 /// Asks for a plan when the holder, if it is lost, will be gone.
 pub(crate) fn wake_when_gone(draft: &mut Draft<'_>, known: &Known, after: u64) {
-    if let Some(lost) = known.holder_lost.filter(|lost| *lost < after) {
+    if let Some(lost) = known.holder_lost.filter(|lost| *lost < after && after < u64::MAX) {
         draft.wake_in(after - lost);
     }
 }
@@ -77,6 +77,16 @@ pub(crate) fn lost(draft: &mut Draft<'_>, claim: &Claim<'_>, record: &Record) ->
     let after = claim.after(draft.world);
     wake_when_gone(draft, claim.known, after);
     let since = draft.now.wall.saturating_sub(lost);
+    if after == u64::MAX {
+        let object = &claim.stream.object;
+        let message = format!(
+            "{holder} has been silent since {} and has not heard yet that the stream is to stop when it is cut off: it may \
+             go on capturing, so the stream stays; bring {holder} back, or let it move all the same: kubectl patch wst \
+             {object} --type merge -p '{{\"spec\":{{\"failover\":{{\"partition\":\"KeepCapturing\"}}}}}}'",
+            timestamp(since)
+        );
+        return Some(Note { reason: reason::POLICY_PENDING, message });
+    }
     Some(Note {
         reason: reason::HOLDER_LOST,
         message: format!(

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir_feed::frames::Partition;
+use weir_feed::periods::Periods;
 use weir_feed::record::{Change, Phase, Record, StreamId, StreamerId};
 use weir_feed::time::Now;
 
@@ -26,6 +28,7 @@ pub(crate) fn stream(name: &str) -> Stream {
         streamer_selector: Selector::default(),
         disabled: false,
         after: 30_000,
+        partition: Partition::KeepCapturing,
     }
 }
 
@@ -40,6 +43,7 @@ pub(crate) fn record(name: &str, streamer: &str) -> Record {
         phase: Phase::Active,
         to: None,
         previous: None,
+        partition: Partition::KeepCapturing,
     }
 }
 
@@ -69,8 +73,7 @@ impl Scene {
         let streamers = streamers.iter().map(|name| ((*name).to_owned(), Streamer::default())).collect();
         Self(World {
             settled: true,
-            release: 30_000,
-            shortest_failover: 9_000,
+            periods: Periods::default(),
             namespaces: BTreeMap::from([("ns".to_owned(), Namespace { streamers, ..Namespace::default() })]),
         })
     }

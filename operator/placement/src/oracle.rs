@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_feed::frames::Partition;
 use weir_feed::record::{Change, Phase, Record};
 
 use crate::plan::{Plan, Planned};
@@ -48,19 +49,38 @@ pub(crate) fn suits(namespace: &Namespace, stream: &Stream, known: &Known, strea
     let silent = matches!(known.may_run.get(streamer), Some(Some(_)));
     let open = at.not_ready.is_none() && !at.unschedulable && !at.drain;
     let wanted = stream.streamer_selector.matches(&at.labels);
-    open && !silent && wanted && at.stream_selector.matches(&stream.labels)
+    let killed = at.supervised || stream.partition == Partition::KeepCapturing;
+    killed && open && !silent && wanted && at.stream_selector.matches(&stream.labels)
 }
 
-pub(crate) fn bound(world: &World, stream: &Stream) -> u64 {
-    if stream.after < world.shortest_failover { world.shortest_failover } else { stream.after }
+/// For how long a streamer must have been lost; `None`: however long, it is not gone.
+pub(crate) fn bound(world: &World, stream: &Stream, known: &Known) -> Option<u64> {
+    let periods = &world.periods;
+    let mut waits = vec![stream.after, periods.silence + periods.poll + periods.ping];
+    if stream.partition == Partition::StopCapturing {
+        if known.record.as_ref().is_some_and(|record| record.partition == Partition::KeepCapturing) {
+            return None;
+        }
+        waits.push(periods.stream_lease + periods.poll + periods.kill);
+    }
+    waits.into_iter().max()
 }
 
 /// **Adopt**, of a stream that goes to `target` and whose old holder `except` is gone or lets go first.
-pub(crate) fn adopt_allows(world: &World, stream: &Stream, known: &Known, target: &str, except: Option<&str>) -> bool {
-    known.may_run.iter().all(|(streamer, lost)| {
-        let gone = lost.is_some_and(|lost| lost >= bound(world, stream));
+pub(crate) fn adopt_allows(
+    world: &World,
+    namespace: &Namespace,
+    stream: &Stream,
+    known: &Known,
+    target: &str,
+    except: Option<&str>,
+) -> bool {
+    let bound = bound(world, stream, known);
+    let runs = known.may_run.iter().all(|(streamer, lost)| {
+        let gone = lost.is_some_and(|lost| bound.is_some_and(|bound| lost >= bound));
         streamer == target || Some(streamer.as_str()) == except || gone
-    })
+    });
+    runs && (stream.partition == Partition::KeepCapturing || namespace.unheard.is_empty())
 }
 
 /// Whether the stream is to be placed where it may be running already: there it takes no new place.
@@ -133,7 +153,7 @@ pub(crate) fn next(world: &World, plan: &Plan, prompt: bool) -> World {
                 }
                 (known.holder_lost, known.releasing_for) = (None, None);
             }
-            Change::Clear | Change::Rename { .. } | Change::Correct { .. } => {}
+            Change::Clear | Change::Rename { .. } | Change::Policy { .. } | Change::Correct { .. } => {}
         }
     }
     for known in world.namespaces.values_mut().flat_map(|n| n.known.values_mut()) {

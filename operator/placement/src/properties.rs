@@ -6,6 +6,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
+use weir_feed::frames::Partition;
+use weir_feed::periods::Periods;
 use weir_feed::record::{Change, Phase, Record, StreamId, StreamerId};
 
 use crate::fixture::{NOW, labels, selector};
@@ -37,26 +39,33 @@ fn a_streamer(known: usize) -> impl Strategy<Value = String> {
 }
 
 fn a_time() -> impl Strategy<Value = u64> {
-    select(vec![0, 5_000, 12_000, 29_999, 30_000, 60_000])
+    select(vec![0, 5_000, 12_000, 29_999, 30_000, 57_999, 60_000])
+}
+
+fn policy() -> impl Strategy<Value = Partition> {
+    prop_oneof![3 => Just(Partition::KeepCapturing), 1 => Just(Partition::StopCapturing)]
 }
 
 prop_compose! {
     fn streamers()(streamers in btree_map(
         a_streamer(5),
-        (zone(), wish(), weighted(0.5, 0_u32..5), rarely(), rarely(), weighted(0.15, Just("does not poll".to_owned()))),
+        (
+            zone(), wish(), weighted(0.5, 0_u32..5), rarely(), rarely(),
+            weighted(0.15, Just("does not poll".to_owned())), proptest::bool::weighted(0.7),
+        ),
         0..=5,
     )) -> BTreeMap<String, Streamer> {
-        streamers.into_iter().map(|(name, (labels, stream_selector, capacity, unschedulable, drain, not_ready))| {
-            (name, Streamer { labels, stream_selector, capacity, unschedulable, drain, not_ready })
+        streamers.into_iter().map(|(name, (labels, stream_selector, capacity, unschedulable, drain, not_ready, supervised))| {
+            (name, Streamer { labels, stream_selector, capacity, unschedulable, drain, not_ready, supervised })
         }).collect()
     }
 }
 
 prop_compose! {
     fn streams()(streams in btree_map(
-        0_usize..12, (0_usize..9, 0_u64..3, zone(), wish(), rarely(), a_time(), 0_usize..2), 0..12,
+        0_usize..12, (0_usize..9, 0_u64..3, zone(), wish(), rarely(), a_time(), 0_usize..2, policy()), 0..12,
     )) -> Vec<Stream> {
-        streams.into_iter().map(|(at, (name, created, labels, streamer_selector, disabled, after, uid))| Stream {
+        streams.into_iter().map(|(at, (name, created, labels, streamer_selector, disabled, after, uid, partition))| Stream {
             object: format!("o{at}"),
             uid: format!("u{uid}"),
             name: format!("m{name}"),
@@ -65,6 +74,7 @@ prop_compose! {
             streamer_selector,
             disabled,
             after,
+            partition,
         }).collect()
     }
 }
@@ -77,6 +87,7 @@ prop_compose! {
         releasing in proptest::bool::weighted(0.4),
         to in weighted(0.7, a_streamer(6)),
         previous in weighted(0.2, a_streamer(6)),
+        partition in policy(),
     ) -> Record {
         Record {
             name: String::new(),
@@ -87,6 +98,7 @@ prop_compose! {
             phase: if releasing { Phase::Releasing } else { Phase::Active },
             to: to.filter(|to| releasing && *to != streamer),
             previous: previous.filter(|previous| *previous != streamer),
+            partition,
         }
     }
 }
@@ -117,6 +129,7 @@ prop_compose! {
         unreadable in btree_set((0_usize..12).prop_map(|at| format!("o{at}")), 0..2),
         streamers in streamers(),
         mut known in btree_map((0_usize..9).prop_map(|at| format!("m{at}")), known(), 0..9),
+        unheard in weighted(0.1, a_streamer(6)),
         (unknown, confirmed, recent, until) in (
             rarely(), rarely(), select(vec![0, 0, 20]), weighted(0.2, select(vec![NOW.wall - 1, NOW.wall + 1_000])),
         ),
@@ -129,7 +142,8 @@ prop_compose! {
         let unreadable: BTreeSet<String> =
             unreadable.into_iter().filter(|object| streams.iter().all(|s| s.object != *object)).collect();
         let removal = Removal { unknown, until, confirmed, namespace_terminating: false, recent };
-        Namespace { streams, unreadable, streamers, known, removal }
+        let unheard = unheard.into_iter().map(|name| (name, 20_000)).collect();
+        Namespace { streams, unreadable, streamers, known, removal, unheard }
     }
 }
 
@@ -137,8 +151,7 @@ prop_compose! {
     fn world()(namespaces in vec(namespace(), 1..3), settled in proptest::bool::weighted(0.95)) -> World {
         World {
             settled,
-            release: 30_000,
-            shortest_failover: 9_000,
+            periods: Periods::default(),
             namespaces: namespaces.into_iter().enumerate().map(|(at, n)| (format!("n{at}"), n)).collect(),
         }
     }
@@ -291,7 +304,7 @@ proptest! {
                 continue;
             }
             prop_assert!(oracle::suits(namespace, stream, &known, target), "{} to {}", name, target);
-            prop_assert!(oracle::adopt_allows(&world, stream, &known, target, except), "{} to {}", name, target);
+            prop_assert!(oracle::adopt_allows(&world, namespace, stream, &known, target, except), "{} to {}", name, target);
         }
     }
 
@@ -300,8 +313,9 @@ proptest! {
         let plan = plan(&world, NOW);
         for (namespace, name, known, change) in changes(&world, &plan) {
             let stream = oracle::owner(namespace, name);
-            let after = stream.map_or(30_000, |stream| oracle::bound(&world, stream));
-            let gone = !known.not_polling && known.holder_lost.is_some_and(|lost| lost >= after);
+            let after = stream.map_or(Some(30_000), |stream| oracle::bound(&world, stream, &known));
+            let gone =
+                !known.not_polling && known.holder_lost.is_some_and(|lost| after.is_some_and(|after| lost >= after));
             let releasing = known.record.as_ref().is_some_and(|record| record.phase == Phase::Releasing);
             match change {
                 Change::Move { previous: Some(_), .. } => prop_assert!(gone),

@@ -10,6 +10,8 @@ pub const MAY_STILL_RUN: &str = "MayStillRun";
 pub const DISPUTED: &str = "Disputed";
 /// The holder is silent, and not yet for as long as `failover.after`.
 pub const HOLDER_LOST: &str = "HolderLost";
+/// The holder is silent, and has not heard yet that the stream is to stop when it is cut off.
+pub const POLICY_PENDING: &str = "PolicyPending";
 /// The holder does not poll, and its own API still shows the stream running.
 pub const NOT_POLLING: &str = "NotPolling";
 /// The holder has not let go in time.

@@ -92,7 +92,7 @@ fn remove<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
         if claim.is_none() && is_hidden(draft, record) {
             continue;
         }
-        let after = claim.map_or(ORPHAN_AFTER.max(draft.world.shortest_failover), |claim| claim.after(draft.world));
+        let after = claim.map_or(ORPHAN_AFTER.max(draft.world.periods.shortest_failover()), |claim| claim.after(draft.world));
         if known.released || is_gone(draft.world, known, after) {
             let why = removed(record, known);
             draft.change(name, Some(record), Change::Remove, false, why);
@@ -137,12 +137,12 @@ pub(crate) fn tell_leaving<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record:
 
 fn leaving(draft: &Draft<'_>, claim: &Claim<'_>, record: &Record, disabled: bool) -> Option<Note> {
     let holder = &record.streamer;
-    let late = |waited| waited > draft.world.release;
+    let late = |waited| waited > draft.world.periods.release;
     if claim.known.releasing_for.is_some_and(late) {
         let message = format!(
             "{holder} has not let go of it within {}: its record stays until it has, or is gone; \
              look at the streamer and its sidecar",
-            duration(draft.world.release)
+            duration(draft.world.periods.release)
         );
         let reason = reason::RELEASE_TIMED_OUT;
         return Some(Note { reason, message });

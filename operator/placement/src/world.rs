@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir_feed::frames::Partition;
 pub use weir_feed::leader::known::Known;
+use weir_feed::periods::Periods;
 
 use crate::selector::Selector;
 
@@ -11,10 +13,7 @@ use crate::selector::Selector;
 pub struct World {
     /// False while a new leader waits for sidecars to report: nobody is gone, nothing new is placed.
     pub settled: bool,
-    /// A release that takes longer (ms) is called off, and not tried again for the same time.
-    pub release: u64,
-    /// The shortest `failover.after` that is carried out, in ms.
-    pub shortest_failover: u64,
+    pub periods: Periods,
     pub namespaces: BTreeMap<String, Namespace>,
 }
 
@@ -30,6 +29,9 @@ pub struct Namespace {
     /// By media name: every stream that has a record, or that some streamer may be running.
     pub known: BTreeMap<String, Known>,
     pub removal: Removal,
+    /// Streamers that a new leader has not heard, and for how many ms more they may be capturing, under a lease of the
+    /// last one, what `StopCapturing` stops.
+    pub unheard: BTreeMap<String, u64>,
 }
 
 /// One Stream object, as far as placement depends on it.
@@ -48,6 +50,8 @@ pub struct Stream {
     pub disabled: bool,
     /// `failover.after`, in ms.
     pub after: u64,
+    /// `failover.partition`.
+    pub partition: Partition,
 }
 
 /// One Streamer, as far as placement depends on it.
@@ -62,6 +66,8 @@ pub struct Streamer {
     pub drain: bool,
     /// `None` when it can be given streams; otherwise why not, for people (`has never reported`, `does not poll`).
     pub not_ready: Option<String>,
+    /// Somebody kills its streamer when it goes on without a lease.
+    pub supervised: bool,
 }
 
 /// What is known about streams that vanish in numbers.

@@ -109,7 +109,7 @@ impl Conn {
         while Instant::now() < deadline {
             match tokio::time::timeout(Duration::from_millis(100), self.ups.recv()).await {
                 Ok(frame) => return frame,
-                Err(_) => self.send(Down::Ping { term: 10, may_speak: 15_000 }).await,
+                Err(_) => self.send(Down::Ping { term: 10, may_speak: 15_000, lease: None }).await,
             }
         }
         panic!("no frame came");

@@ -41,6 +41,8 @@ pub enum NotYet {
     Held(String),
     /// The streamer refuses the only document there is of a stream that it may be running.
     Refused(String),
+    /// A stream that is served under a lease, and no leader has given one since the start.
+    NoLeaseYet(String),
     /// Another instance has this Streamer's name.
     Superseded,
 }
@@ -53,6 +55,9 @@ impl std::fmt::Display for NotYet {
             Self::Held(name) => write!(f, "stream {name} is held back by the operator for now"),
             Self::Refused(name) => {
                 write!(f, "the streamer refuses what there is of stream {name}, and is to keep what it has of it")
+            }
+            Self::NoLeaseYet(name) => {
+                write!(f, "just started, and no operator has given a lease yet, without which stream {name} is not served")
             }
             Self::Superseded => write!(f, "another instance serves this streamer now"),
         }
@@ -99,10 +104,13 @@ impl Holder {
         if let Some(name) = held {
             return Answer::NotYet(NotYet::Held(name.clone()));
         }
-        if let Some(name) = self.kept(request) {
+        if let Some(name) = self.awaits_lease(request, now) {
+            return Answer::NotYet(NotYet::NoLeaseYet(name.clone()));
+        }
+        if let Some(name) = self.kept(request, now) {
             return Answer::NotYet(NotYet::Refused(name.clone()));
         }
-        Answer::Streams(self.items(request))
+        Answer::Streams(self.items(request, now))
     }
 
     /// **503 until synced**: it never says "no streams" when it means "I don't know".
@@ -124,25 +132,27 @@ impl Holder {
     }
 
     /// A stream that this answer would leave out, and so stop, for want of a document that the streamer takes.
-    fn kept<'a>(&'a self, request: &'a Request) -> Option<&'a String> {
+    fn kept<'a>(&'a self, request: &'a Request, now: Now) -> Option<&'a String> {
+        let goes_on = |name: &String| self.rows.row(name).is_some_and(|row| self.may_serve(row, now));
         match request {
             // What it runs and was not listed it asks for, before it stops it.
             Request::All if self.watch.asks_by_name => None,
             Request::All => {
                 let mut listed = self.rows.all().iter().filter(|(_, row)| row.is_static);
-                listed.find(|(name, _)| self.is_kept(name)).map(|(name, _)| name)
+                listed.find(|(name, _)| self.is_kept(name) && goes_on(name)).map(|(name, _)| name)
             }
-            Request::Named(names) => names.iter().find(|name| self.is_kept(name)),
+            Request::Named(names) => names.iter().find(|name| self.is_kept(name) && goes_on(name)),
         }
     }
 
-    fn items(&self, request: &Request) -> Vec<Item> {
+    fn items(&self, request: &Request, now: Now) -> Vec<Item> {
         let wanted = |name: &String, is_static: bool| match request {
             Request::All => is_static,
             Request::Named(names) => names.contains(name),
         };
         let rows = self.rows.all().iter();
         rows.filter(|(name, row)| wanted(name, row.is_static))
+            .filter(|(_, row)| self.may_serve(row, now))
             .filter_map(|(name, row)| {
                 let document = row.served()?;
                 Some(Item { name: name.clone(), hash: document.hash.clone(), document: document.text.clone() })

@@ -108,9 +108,9 @@ impl Holder {
                 }
                 self.welcomed(term, seal, periods, now, out);
             }
-            Down::Ping { term, may_speak } => {
+            Down::Ping { term, may_speak, lease } => {
                 session.speaks_until = Some(now.mono.saturating_add(may_speak));
-                self.pinged(term, now, out);
+                self.pinged(term, lease, now, out);
             }
             Down::NotLeader { leader } => self.leave(Why::NotLeader { leader }, out),
             Down::Superseded {} => {
@@ -147,7 +147,7 @@ impl Holder {
         }
     }
 
-    fn pinged(&mut self, term: u64, now: Now, out: &mut Vec<Effect>) {
+    fn pinged(&mut self, term: u64, lease: Option<u64>, now: Now, out: &mut Vec<Effect>) {
         let known = self.meta.highest_term;
         if !self.listens_to(term, out) {
             return;
@@ -157,6 +157,9 @@ impl Holder {
         }
         if self.is_welcome() {
             self.heard(now);
+            if let Some(at) = lease {
+                self.lease(at, now);
+            }
         }
     }
 
@@ -306,7 +309,7 @@ impl Holder {
     }
 
     pub(super) fn say_alive(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let polled = self.polled(now);
+        let (polled, report) = (self.polled(now), self.lease_report(now));
         let Some(session) = self.session.as_mut().filter(|session| session.welcome || session.waits) else {
             return;
         };
@@ -318,6 +321,7 @@ impl Holder {
             load: self.watch.load.clone(),
             foreign_host: self.watch.foreign_host.clone(),
             replica_error: self.journal.error().map(str::to_owned),
+            lease: Some(report),
         }));
     }
 

@@ -182,7 +182,7 @@ impl Rig {
 
     /// The leader says that it is there.
     pub(crate) fn ping(&mut self) {
-        self.hear(Down::Ping { term: self.holder.meta.highest_term, may_speak: MAY_SPEAK });
+        self.hear(Down::Ping { term: self.holder.meta.highest_term, may_speak: MAY_SPEAK, lease: None });
     }
 
     pub(crate) fn released(&mut self) -> Vec<(String, u64)> {
@@ -300,7 +300,7 @@ fn silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk() {
 #[test]
 fn deadline_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends() {
     let mut rig = Rig::synced(false);
-    rig.hear(Down::Ping { term: 10, may_speak: 2_000 });
+    rig.hear(Down::Ping { term: 10, may_speak: 2_000, lease: None });
     rig.now += 1_999;
     rig.put("a", 5, "one");
     rig.mark();
@@ -311,9 +311,9 @@ fn deadline_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends() {
     assert_eq!(rig.dropped, [Why::SpokenOut(0)]);
 
     let mut renewed = Rig::synced(false);
-    renewed.hear(Down::Ping { term: 10, may_speak: 2_000 });
+    renewed.hear(Down::Ping { term: 10, may_speak: 2_000, lease: None });
     renewed.now += 1_000;
-    renewed.hear(Down::Ping { term: 10, may_speak: u64::MAX });
+    renewed.hear(Down::Ping { term: 10, may_speak: u64::MAX, lease: None });
     renewed.tick_to(renewed.now + 4_999);
     assert!(renewed.dropped.is_empty(), "one without a lease may speak for ever");
     renewed.tick_to(renewed.now + 1);
@@ -325,7 +325,7 @@ fn silence_is_broken_by_any_frame() {
     let mut rig = Rig::synced(false);
     for now in [4_000, 8_000, 12_000] {
         rig.tick_to(now);
-        rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK });
+        rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK, lease: None });
     }
     assert!(rig.dropped.is_empty());
     assert_eq!(rig.holder.age(rig.clock()), Some(0));
@@ -342,14 +342,14 @@ fn term_a_lower_one_than_stored_is_never_listened_to() {
     restarted.welcome(9);
     assert_eq!(restarted.dropped, [lower], "not after a restart either");
     restarted.welcome(10);
-    restarted.hear(Down::Ping { term: 9, may_speak: MAY_SPEAK });
+    restarted.hear(Down::Ping { term: 9, may_speak: MAY_SPEAK, lease: None });
     assert_eq!(restarted.dropped.len(), 2, "nor in a ping");
 }
 
 #[test]
 fn term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too() {
     let mut rig = Rig::synced(false);
-    rig.hear(Down::Ping { term: 12, may_speak: MAY_SPEAK });
+    rig.hear(Down::Ping { term: 12, may_speak: MAY_SPEAK, lease: None });
     rig.step(Input::Disconnected);
     rig.step(Input::Connected);
     let Some(Up::Hello(hello)) = rig.sent.last() else {
@@ -518,7 +518,7 @@ fn a_disk_that_fails_stops_no_answer_and_shows() {
     assert!(rig.sent.contains(&Up::Applied { revision: 2 }));
     rig.disk = Some(Ok(()));
     rig.tick_to(rig.now + 4_000);
-    rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK });
+    rig.hear(Down::Ping { term: 10, may_speak: MAY_SPEAK, lease: None });
     rig.tick_to(rig.now + 2_000);
     assert_eq!(rig.holder.replica_error(), None, "tried again");
 }
@@ -547,12 +547,12 @@ fn its_own_freeze_is_not_the_streamers_silence() {
     rig.poll();
     for now in [2_000, 3_000] {
         rig.tick_to(now);
-        rig.hear(Down::Ping { term: 10, may_speak: 10_000 });
+        rig.hear(Down::Ping { term: 10, may_speak: 10_000, lease: None });
     }
     rig.sent.clear();
     rig.tick_to(7_000);
     assert_eq!(polled(&mut rig), [Some(1_999)]);
-    rig.hear(Down::Ping { term: 10, may_speak: 10_000 });
+    rig.hear(Down::Ping { term: 10, may_speak: 10_000, lease: None });
     rig.poll();
     rig.tick_to(9_000);
     assert_eq!(polled(&mut rig), [Some(1_000)]);

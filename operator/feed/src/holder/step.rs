@@ -7,6 +7,7 @@ use crate::holder::accepted::Answers;
 use crate::holder::answer::{Answer, Request};
 use crate::holder::evidence::Pending;
 use crate::holder::journal::{Changes, Journal, Meta};
+use crate::holder::lease::{Disobeys, Lease};
 use crate::holder::link::{Session, Why};
 use crate::holder::rows::Rows;
 use crate::holder::watch::{Reading, Watch};
@@ -41,6 +42,10 @@ pub enum Input {
         /// `host`, where it sends one.
         host: Option<String>,
     },
+    /// `GET /lease`: somebody asks whether the streamer may live; [`Effect::AnswerLease`] answers.
+    LeaseAsked {
+        number: u64,
+    },
     /// The reading that [`Effect::ReadApi`] began has ended.
     ApiRead(Result<Reading, String>),
     /// The write that [`Effect::Persist`] began has ended.
@@ -65,6 +70,10 @@ pub enum Effect {
         number: u64,
         answer: Answer,
     },
+    AnswerLease {
+        number: u64,
+        answer: Result<(), Disobeys>,
+    },
     /// Superseded: the process has nothing more to do.
     Exit,
 }
@@ -87,6 +96,7 @@ pub struct Holder {
     pub(super) answers: Answers,
     /// Deleted streams of which the streamer may not have let go.
     pub(super) pending: BTreeMap<String, Pending>,
+    pub(super) lease: Lease,
     pub(super) session: Option<Session>,
     pub(super) started: u64,
     /// The last step, monotonic ms.
@@ -114,6 +124,7 @@ impl Holder {
             watch,
             answers: Answers::default(),
             pending: BTreeMap::new(),
+            lease: Lease::default(),
             session: None,
             started: now.mono,
             last_step: now.mono,
@@ -133,11 +144,16 @@ impl Holder {
         if !matches!(input, Input::Connected | Input::Disconnected) {
             self.mind_silence(now, &mut out);
         }
+        self.mind_lease(now);
         match input {
             Input::Connected => self.greet(now, &mut out),
             Input::Disconnected => self.part(),
             Input::Frame(frame) => self.hear(frame, now, &mut out),
             Input::Asked { number, request, host } => self.asked(number, &request, host, now, &mut out),
+            Input::LeaseAsked { number } => {
+                self.lease.asked = Some(now.mono);
+                out.push(Effect::AnswerLease { number, answer: self.obeys(now) });
+            }
             Input::ApiRead(result) => self.api_read(result, now, &mut out),
             Input::Persisted(result) => self.persisted(result, now, &mut out),
             Input::Tick => {
@@ -246,9 +262,12 @@ impl Holder {
         let Ok(reading) = result else {
             // Unknown is not evidence: what was known stands, and nothing is concluded.
             self.watch.api = ApiState::Down;
+            self.watch.read = Some(begun);
             return;
         };
         self.watch.api = ApiState::Up;
+        self.watch.booted(&reading);
+        self.watch.read = Some(begun);
         if self.watch.id.as_ref().is_some_and(|id| *id != reading.id) {
             self.answers.forget();
         }
@@ -280,7 +299,8 @@ impl Holder {
         }
         let poll = self.periods().poll;
         let waits = !self.pending.is_empty() || self.awaits_judgement();
-        let eager = waits && now.mono < self.watch.stirred.saturating_add(poll.saturating_mul(2));
+        // One that is down is seen as soon as it is there: what it boots with shows until its first poll.
+        let eager = self.watch.api == ApiState::Down || waits && now.mono < self.watch.stirred.saturating_add(poll.saturating_mul(2));
         let wait = if eager { poll / 5 } else { poll };
         let due = |last: u64| now.mono >= last.saturating_add(wait);
         if self.watch.last_reading.is_none_or(due) {

@@ -63,6 +63,11 @@ pub struct Watch {
     pub last_reading: Option<u64>,
     /// When something happened of which a reading may show the effect.
     pub stirred: u64,
+    /// When the last reading that ended was begun.
+    pub read: Option<u64>,
+    /// How many streams the streamer captured when it was first read after its last start, before any answer; `None`:
+    /// no start was seen.
+    pub boots_with: Option<u64>,
     pub config: ConfigStatus,
     pub load: Load,
     /// The last `host` that is not the Streamer's hostname.
@@ -94,6 +99,16 @@ impl Watch {
             }
         }
         changed
+    }
+
+    /// It was read: the first time after a start, and before it has asked anything, it shows what it boots with.
+    pub fn booted(&mut self, reading: &Reading) {
+        // Another one, or the first after readings that failed; one that ran before this sidecar started tells nothing.
+        let started = self.id.as_ref() != Some(&reading.id) && self.read.is_some();
+        let asked = self.last_request.is_some_and(|last| self.read.is_none_or(|read| last > read));
+        if started && !asked {
+            self.boots_with = Some(reading.runs.values().filter(|run| **run == Run::Capture).count() as u64);
+        }
     }
 
     /// It was told "I don't know": a cycle that has not ended begins again.

@@ -50,8 +50,9 @@ impl Leader {
     /// **Gate**: whether `streamer`, which does not serve the stream yet, may be given it: nobody else may be running it
     /// that is not gone for longer than the stream's `failover.after`.
     pub(super) fn gate_open(&self, stream: &StreamId, streamer: &str, now: Now) -> bool {
-        let bound = self.want(stream).map_or(u64::MAX, |want| want.after.max(self.periods.shortest_failover()));
+        let bound = self.gone_after(stream);
         self.settled
+            && self.lets_be_given(stream)
             && self
                 .may_run(stream, now)
                 .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::session::{Have, Session};
-use super::step::Effect;
+use super::step::{Effect, Want};
 use super::{Leader, Role};
 use crate::frames::{Down, Put};
 use crate::record::{Phase, StreamId, StreamerId};
@@ -30,25 +30,46 @@ impl Leader {
         if self.role != Role::Leading {
             return;
         }
-        let observed = self.observed(now);
         let ready: Vec<StreamerId> = self.sessions.keys().cloned().collect();
         for id in ready {
+            self.ping(&id, now, effects);
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
             };
-            if observed >= session.next_ping {
-                session.next_ping = observed + self.periods.ping;
-                let may_speak = self.deadline.saturating_sub(now.mono);
-                let waiting = session.waiting.iter().map(|newcomer| newcomer.conn);
-                for conn in waiting.chain(session.conn) {
-                    effects.push(Effect::Send { conn, frame: Down::Ping { term: self.term, may_speak } });
-                }
-            }
             let Some(conn) = session.conn else { continue };
             let idle = session.revision == session.applied || !session.marked;
             if idle && (!session.dirty.is_empty() || !session.marked) {
                 self.batch(&id, conn, now, effects);
             }
+        }
+    }
+
+    fn ping(&mut self, id: &StreamerId, now: Now, effects: &mut Vec<Effect>) {
+        let observed = self.observed(now);
+        let due = |session: &Session| {
+            observed >= session.next_ping || (session.conn.is_some() && session.lease.is_some() && !session.leasing)
+        };
+        if !self.sessions.get(id).is_some_and(due) {
+            return;
+        }
+        let lease = self.lease_for(id, now);
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        // A lease that can be given is not kept waiting.
+        let first = lease.is_some() && !session.leasing;
+        if observed < session.next_ping && !first {
+            return;
+        }
+        session.leasing = lease.is_some();
+        session.next_ping = observed + self.periods.ping;
+        let (term, may_speak) = (self.term, self.deadline.saturating_sub(now.mono));
+        for newcomer in &session.waiting {
+            let frame = Down::Ping { term, may_speak, lease: None };
+            effects.push(Effect::Send { conn: newcomer.conn, frame });
+        }
+        if let Some(conn) = session.conn {
+            effects.push(Effect::Send { conn, frame: Down::Ping { term, may_speak, lease } });
         }
     }
 
@@ -122,7 +143,9 @@ impl Leader {
             Phase::Active if record.streamer == id.name => {
                 // **Final** has it take no epoch that it has stopped: a record that shows one is old, and is corrected.
                 let stopped = session.stopped.get(name).is_some_and(|stopped| *stopped >= record.epoch);
-                let ready = !stopped && self.want(&stream).is_some_and(|want| want.document.is_some());
+                // Who is thought to stop when it is cut off is given nothing else before the record says so.
+                let told = |want: &Want| want.partition >= record.partition;
+                let ready = !stopped && self.want(&stream).is_some_and(|want| want.document.is_some() && told(want));
                 // A row that is being served goes on being served; anyone else has to pass the gate.
                 if ready && (row.is_some() || self.gate_open(&stream, &id.name, now)) {
                     Target::Put(record.epoch)

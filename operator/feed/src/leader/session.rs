@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::step::{Conn, Effect};
 use super::{Leader, Role};
 use crate::digest::SetDigest;
-use crate::frames::{ApiState, ConfigStatus, Down, Hello, Load, Run, Up, VERSION, digest_entry};
+use crate::frames::{ApiState, ConfigStatus, Down, Hello, LeaseReport, Load, Run, Up, VERSION, digest_entry};
 use crate::grant::Verdict;
 use crate::record::{StreamId, StreamerId};
 use crate::time::Now;
@@ -69,6 +69,14 @@ pub struct Session {
     pub(super) load: Load,
     pub(super) foreign_host: Option<String>,
     pub(super) replica_error: Option<String>,
+    /// The last word about its lease; `None`: none on this connection, or it knows no leases.
+    pub(super) lease: Option<LeaseReport>,
+    /// When somebody last asked it whether its streamer may go on.
+    pub(super) lease_asked_at: Option<u64>,
+    /// The last ping carried a lease.
+    pub(super) leasing: bool,
+    /// Until when a former instance under this name may be serving under a lease.
+    pub(super) former_until: u64,
     /// Documents that its streamer refuses, by media name: hash and message.
     pub(super) rejected: BTreeMap<String, (String, String)>,
     pub(super) have: BTreeMap<String, Have>,
@@ -214,7 +222,8 @@ impl Leader {
     fn admit(&mut self, newcomer: Newcomer, now: Now, effects: &mut Vec<Effect>) {
         self.news = true;
         self.rows_changed = true;
-        let Newcomer { conn, streamer, hello, polled_at, .. } = newcomer;
+        let Newcomer { conn, streamer, verified, hello, polled_at, .. } = newcomer;
+        let former_until = self.former_until(&streamer, &hello.instance, verified);
         let observed = self.observed(now);
         let verdicts: Vec<_> = hello
             .held
@@ -271,6 +280,7 @@ impl Leader {
             claims: hello.held.iter().zip(of_held).filter_map(ours).collect(),
             stopped: hello.stopped.iter().zip(of_stopped).filter_map(ours_no_more).collect(),
             next_ping: observed,
+            former_until,
             ..Session::default()
         };
         for held in &hello.held {
@@ -321,7 +331,7 @@ impl Leader {
         session.holder_heard = observed;
         match frame {
             Up::Hello(_) => {}
-            Up::Alive { polled, api, config, load, foreign_host, replica_error } => {
+            Up::Alive { polled, api, config, load, foreign_host, replica_error, lease } => {
                 if let Some(polled) = polled {
                     session.polled_at = observed.saturating_sub(polled);
                     session.has_polled = true;
@@ -331,6 +341,8 @@ impl Leader {
                 session.load = load;
                 session.foreign_host = foreign_host;
                 session.replica_error = replica_error;
+                session.lease = lease;
+                session.lease_asked_at = lease.and_then(|lease| Some(observed.saturating_sub(lease.asked?)));
             }
             Up::Runs { set, gone } => {
                 let runs = session.runs.get_or_insert_default();
@@ -342,6 +354,7 @@ impl Leader {
             Up::Applied { revision } => {
                 session.applied = session.applied.max(revision);
                 session.synced = true;
+                self.policies_changed = true;
             }
             Up::Released { name, epoch } => self.has_released(&streamer, name, epoch),
             Up::Rejected { name, hash, message } => {

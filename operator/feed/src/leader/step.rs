@@ -222,8 +222,10 @@ impl super::Leader {
             if tick {
                 self.forget_old_news(now);
                 self.settle(now);
+                self.hear_all(now);
                 self.admit_waiting(now, &mut effects);
                 self.correct(now, &mut effects);
+                self.follow_policies(now, &mut effects);
                 self.look_again_at_what_is_held();
             }
             self.pump(now, &mut effects);
@@ -303,6 +305,7 @@ impl super::Leader {
 
     fn wants_changed(&mut self, wants: BTreeMap<StreamId, Want>) {
         self.news = true;
+        self.policies_changed = true;
         self.rows_changed = true;
         let old = self.wants.take().unwrap_or_default();
         let names = old.keys().chain(wants.keys()).filter(|name| old.get(name) != wants.get(name));

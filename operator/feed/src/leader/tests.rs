@@ -232,6 +232,7 @@ impl Stage {
             load: crate::frames::Load::default(),
             foreign_host: None,
             replica_error: None,
+            lease: None,
         };
         self.give(Input::Frame { conn, frame });
     }
@@ -294,6 +295,7 @@ fn record(name: &str, holder: &str, epoch: u64) -> Record {
         phase: Phase::Active,
         to: None,
         previous: None,
+        partition: Partition::KeepCapturing,
     }
 }
 

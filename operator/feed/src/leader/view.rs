@@ -46,6 +46,12 @@ pub struct StreamerView {
     pub rows: usize,
     /// Names on hold there.
     pub held: BTreeSet<String>,
+    /// Somebody asks it whether its streamer may live, and would kill it.
+    pub supervised: bool,
+    /// It serves what `StopCapturing` stops.
+    pub leased: bool,
+    /// How many streams its streamer captured after a start before it was answered; `None`: no start was seen.
+    pub boots_with: Option<u64>,
     /// Documents that the streamer refuses, by media name, with its message.
     pub rejected: BTreeMap<String, String>,
     /// Names it claims under a grant that cannot be verified.
@@ -190,6 +196,9 @@ impl Leader {
             synced: session.synced && session.marked && session.applied == session.revision,
             rows: session.have.values().filter(|have| have.row.is_some()).count(),
             held: session.held.clone(),
+            supervised: session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill),
+            leased: session.conn.is_some() && session.lease.is_some_and(|lease| lease.runs),
+            boots_with: session.lease.and_then(|lease| lease.boots_with),
             rejected: session.rejections(),
             disputed: session.disputed.keys().cloned().collect(),
         })
@@ -209,10 +218,11 @@ impl Leader {
         let observed = self.observed(now);
         let (silence, alive) = (self.periods.silence, self.periods.alive);
         let mut hash = DefaultHasher::new();
-        (self.role, self.settled).hash(&mut hash);
+        (self.role, self.settled, &self.unheard).hash(&mut hash);
         for (id, session) in &self.sessions {
             let lost = session.lost_for(None, silence, alive, observed).is_some();
-            (id, lost, session.reported, session.has_polled, session.waiting.is_empty()).hash(&mut hash);
+            let supervised = session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill);
+            (id, lost, session.reported, session.has_polled, session.waiting.is_empty(), supervised).hash(&mut hash);
         }
         hash.finish()
     }

@@ -110,7 +110,12 @@ impl Leader {
         for (stream, change) in changes.iter().filter(|(_, change)| !(full && matches!(change, Change::Place { .. }))) {
             let epoch = self.next_epoch(stream, now);
             match Record::apply(&stream.name, records.get(&stream.name), change, epoch) {
-                Some(record) => records.insert(stream.name.clone(), record),
+                Some(mut record) => {
+                    if matches!(change, Change::Place { .. } | Change::Move { .. } | Change::Correct { .. }) {
+                        record.partition = self.policy_on(stream, &record.streamer);
+                    }
+                    records.insert(stream.name.clone(), record)
+                }
                 None => records.remove(&stream.name),
             };
         }
@@ -200,6 +205,7 @@ impl Leader {
         }
         for (name, (streamers, phase)) in touched {
             let stream = StreamId { namespace: id.namespace.clone(), name };
+            self.policies_changed = true;
             self.released.remove(&stream);
             self.outdate_claims(&stream, before.get(&stream.name));
             let leaves =

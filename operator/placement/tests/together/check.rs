@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use weir_feed::frames::{Down, Up};
+use weir_feed::frames::{Down, Partition, Up};
 use weir_feed::record::Phase;
 
 use crate::api::short;
@@ -172,6 +172,12 @@ impl World {
 
     /// A streamer stopped a stream because an answer left it out.
     pub(crate) fn check_stop(&mut self, at: usize, name: &str) {
+        // Without a lease it stops by its policy.
+        let sidecar = &self.sidecars[at];
+        let leased = sidecar.holder.is_leased(sidecar.process.now(self.sim.now));
+        if self.policy(name) == Partition::StopCapturing && !leased {
+            return;
+        }
         let told = self.check.told_off.contains(&(at, name.to_owned()));
         if !told && !self.check.outdated.contains(&at) && self.is_known_to_be_of(name, at) {
             self.fail(format!("s{at} stops {name}, which is its own, for an answer of one who does not know"));
@@ -245,7 +251,8 @@ impl World {
 
     fn check_overlap(&mut self, name: &str, one: usize, other: usize) {
         let excused = |lost, given| self.check.excused.contains(&(name.to_owned(), lost, given));
-        if excused(one, other) || excused(other, one) {
+        let may_overlap = self.policy(name) == Partition::KeepCapturing;
+        if may_overlap && (excused(one, other) || excused(other, one)) {
             return;
         }
         let record = self.record(name).map_or_else(|| format!("{name}: no record"), short);

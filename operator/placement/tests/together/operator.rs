@@ -327,14 +327,16 @@ impl World {
 /// As `operator/src/observe.rs` makes it.
 fn facts(wishes: &Wishes, leader: &Leader, now: Now) -> Facts {
     let streamer = |(name, streamer): (&String, &Streamer)| {
-        let view = leader.streamer(&StreamerId { namespace: NAMESPACE.into(), name: name.clone() }, now);
+        let id = StreamerId { namespace: NAMESPACE.into(), name: name.clone() };
+        let view = leader.streamer(&id, now);
         let not_ready = match view {
             Some(view) if view.connected && view.alive => None,
             Some(view) if view.connected => Some("is not polled by its streamer"),
             Some(view) if view.reported => Some("is silent"),
             _ => Some("has not reported yet"),
         };
-        (name.clone(), Streamer { not_ready: not_ready.map(Into::into), ..streamer.clone() })
+        let supervised = leader.streamer(&id, now).is_some_and(|view| view.supervised);
+        (name.clone(), Streamer { not_ready: not_ready.map(Into::into), supervised, ..streamer.clone() })
     };
     let streams = wishes.streams.iter().filter(|_| !wishes.unknown);
     let removal = leader.removal(NAMESPACE, now);
@@ -350,12 +352,11 @@ fn facts(wishes: &Wishes, leader: &Leader, now: Now) -> Facts {
             namespace_terminating: false,
             recent: removal.recent,
         },
+        unheard: leader.unheard(NAMESPACE, now),
     };
-    let periods = Periods::default();
     Facts {
         settled: leader.is_settled(),
-        release: periods.release,
-        shortest_failover: periods.shortest_failover(),
+        periods: Periods::default(),
         namespaces: BTreeMap::from([(NAMESPACE.to_owned(), namespace)]),
     }
 }

@@ -231,8 +231,9 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, at: usize, effect: Effect) {
+    pub(crate) fn carry_out(&mut self, at: usize, effect: Effect) {
         match effect {
+            Effect::AnswerLease { .. } => {}
             Effect::Send(frame) => {
                 if let Some(link) = self.sidecars[at].link {
                     self.send_up(link, Some(frame));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_feed::frames::{Load, Run};
 use weir_feed::holder::answer::{Answer, NotYet, Request};
+use weir_feed::holder::step::{Effect, Input};
 use weir_feed::holder::watch::{External, Reading};
 
 use crate::sidecar;
@@ -12,6 +13,10 @@ use crate::world::{self, Process, World};
 
 /// How long (ms) it waits for an answer.
 const TIMEOUT: u64 = 5_000;
+
+/// A liveness probe of Kubernetes: every so many ms, and after so many failures it kills.
+const PROBE: u64 = 3_000;
+const PROBES: u32 = 4;
 
 /// Names in one request.
 const PART: usize = 3;
@@ -40,6 +45,8 @@ pub(crate) struct Streamer {
     pub(crate) api_up: bool,
     /// It polls.
     pub(crate) polls: bool,
+    /// Times in a row that it was said not to be fit to live.
+    pub(crate) unfit: u32,
     external: Option<External>,
     asking: Option<(u64, Request)>,
     to_ask: Vec<Request>,
@@ -66,6 +73,7 @@ impl Streamer {
             saved: BTreeMap::new(),
             api_up: true,
             polls: true,
+            unfit: 0,
             external: None,
             asking: None,
             to_ask: vec![],
@@ -104,6 +112,29 @@ impl World {
         self.sim.say(|| format!("streamer s{at} boots, running {running:?}"));
         let first = self.sim.random.range(0, 3_000);
         self.streamer_after(at, first, Event::Poll);
+    }
+
+    /// As a liveness probe: what fails four times in a row is killed, and started again.
+    pub(crate) fn supervise(&mut self, at: usize) {
+        self.sim.after(PROBE, world::Event::Supervise(at));
+        let sidecar = &mut self.sidecars[at];
+        let answers = sidecar.process.up && !sidecar.process.frozen;
+        let now = sidecar.process.now(self.sim.now);
+        let effects = if answers { sidecar.holder.step(Input::LeaseAsked { number: 0 }, now) } else { vec![] };
+        let lives = |effect: &Effect| matches!(effect, Effect::AnswerLease { answer: Ok(()), .. });
+        let fit = effects.iter().any(lives);
+        for effect in effects {
+            self.carry_out(at, effect);
+        }
+        let streamer = &mut self.streamers[at];
+        streamer.unfit = if fit || !streamer.process.up { 0 } else { streamer.unfit + 1 };
+        if streamer.unfit == PROBES {
+            streamer.unfit = 0;
+            self.sim.say(|| format!("streamer s{at} is killed by its supervisor"));
+            self.kill_streamer(at);
+            let back = self.sim.random.range(500, 3_000);
+            self.sim.after(back, world::Event::StartStreamer(at));
+        }
     }
 
     pub(crate) fn kill_streamer(&mut self, at: usize) {

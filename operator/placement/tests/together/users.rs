@@ -15,6 +15,9 @@ use crate::world::{Event, STREAMERS, World};
 /// Media names.
 pub(crate) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+/// Those that stop when they are cut off, where streamers are supervised.
+const STOPPING: [&str; 3] = ["a", "b", "e"];
+
 /// One Stream object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wish {
@@ -29,6 +32,7 @@ pub(crate) struct Wish {
     pub(crate) edit: u64,
     /// Only on streamers of this zone.
     pub(crate) zone: Option<String>,
+    pub(crate) partition: Partition,
 }
 
 /// Everything declared, by `metadata.name`.
@@ -49,12 +53,12 @@ impl Wish {
 
     pub(crate) fn want(&self, object: &str) -> Want {
         let text = self.text();
-        let hash = document_hash(&[&text]);
+        let hash = document_hash(&[&text, &format!("{:?}", self.partition)]);
         Want {
             stream: object.into(),
             uid: self.uid.to_string(),
             after: self.after,
-            partition: Partition::KeepCapturing,
+            partition: self.partition,
             is_static: self.is_static,
             disabled: self.disabled,
             document: self.secret.then_some(Document { text, hash }),
@@ -73,6 +77,7 @@ impl Wish {
             streamer_selector: Selector(self.zone.iter().map(zone).collect()),
             disabled: self.disabled,
             after: self.after,
+            partition: self.partition,
         }
     }
 }
@@ -110,8 +115,15 @@ impl World {
         let after = [9_000, 20_000, 30_000][self.sim.random.index(3)];
         let uid = self.uids;
         let (is_static, disabled, secret) = (true, false, true);
-        let wish = Wish { name, uid, is_static, after, disabled, secret, edit: 0, zone: None };
+        let partition = self.policy(&name);
+        let wish = Wish { name, uid, is_static, after, disabled, secret, edit: 0, zone: None, partition };
         self.wishes.streams.insert(object.to_owned(), wish);
+    }
+
+    /// Of every Stream with that media name.
+    pub(crate) fn policy(&self, name: &str) -> Partition {
+        let stops = self.supervised && STOPPING.contains(&name);
+        if stops { Partition::StopCapturing } else { Partition::KeepCapturing }
     }
 
     /// Every operator sees what is declared now, in order, some time later.

@@ -42,6 +42,8 @@ pub(crate) enum Event {
     StartOperator(usize),
     StartSidecar(usize, bool),
     StartStreamer(usize),
+    /// Whoever supervises a streamer asks its sidecar whether it may live.
+    Supervise(usize),
     Thaw(Who),
     PollsAgain(usize),
     ApiUp(usize),
@@ -134,6 +136,8 @@ pub(crate) struct World {
     pub(crate) verified: bool,
     /// The API may be restored from a copy.
     pub(crate) restores: bool,
+    /// Somebody kills streamers that go on without a lease, and they boot with an empty configuration.
+    pub(crate) supervised: bool,
     /// The kind of fault that this run has most of.
     pub(crate) favourite: usize,
     pub(crate) check: Check,
@@ -144,9 +148,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
+        let supervised = random.chance(50);
         let habits = |random: &mut Random| Habits {
             asks_by_name: random.chance(70),
-            keeps_configuration: random.chance(70),
+            keeps_configuration: random.chance(70) && !supervised,
             has_api: random.chance(60),
             tells: random.chance(50),
         };
@@ -166,6 +171,7 @@ impl World {
             uids: 0,
             verified,
             restores,
+            supervised,
             favourite,
             check: Check::default(),
             quiet: false,
@@ -183,6 +189,9 @@ impl World {
             let (soon, later) = (world.sim.random.range(0, 5_000), world.sim.random.range(0, 5_000));
             world.sim.after(soon, Event::StartSidecar(at, false));
             world.sim.after(later, Event::StartStreamer(at));
+            if supervised {
+                world.sim.after(later, Event::Supervise(at));
+            }
         }
         world
     }
@@ -238,6 +247,7 @@ impl World {
             Event::StartSidecar(at, wiped) if !self.sidecars[at].process.up => self.start_sidecar(at, wiped),
             Event::StartStreamer(at) if !self.streamers[at].process.up => self.boot_streamer(at),
             Event::StartOperator(_) | Event::StartSidecar(..) | Event::StartStreamer(_) => {}
+            Event::Supervise(at) => self.supervise(at),
             Event::Thaw(who) => self.thaw(who),
             Event::PollsAgain(at) => self.streamers[at].polls = true,
             Event::ApiUp(at) => self.streamers[at].api_up = true,

@@ -364,6 +364,7 @@ mod tests {
             phase,
             to: None,
             previous: None,
+            partition: Partition::KeepCapturing,
         }
     }
 

@@ -20,6 +20,7 @@ fn before() -> Record {
         phase: Phase::Active,
         to: None,
         previous: None,
+        partition: Partition::KeepCapturing,
     }
 }
 

@@ -51,6 +51,7 @@ fn record(streamer: &str, epoch: u64) -> Record {
         phase: Phase::Active,
         to: None,
         previous: None,
+        partition: Partition::KeepCapturing,
     }
 }
 

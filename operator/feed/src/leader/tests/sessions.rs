@@ -120,6 +120,7 @@ fn quiet() -> Up {
         load: crate::frames::Load::default(),
         foreign_host: None,
         replica_error: None,
+        lease: None,
     }
 }
 
@@ -166,6 +167,7 @@ fn a_streamer_that_does_not_poll_is_lost_unless_its_api_shows_the_stream() {
             load: crate::frames::Load::default(),
             foreign_host: None,
             replica_error: None,
+            lease: None,
         };
         stage.give(Input::Frame { conn: one, frame });
         stage.leader.known(stage.now)["media"]["a"].clone()
