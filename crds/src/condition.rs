@@ -16,6 +16,8 @@ pub const READY: &str = "Ready";
 pub const SYNCED: &str = "Synced";
 /// Of a Streamer: the streamer took the last configuration that it fetched.
 pub const CONFIG_ACCEPTED: &str = "ConfigAccepted";
+/// Of a Streamer: it is killed when it captures without a lease, and boots with nothing.
+pub const SUPERVISED: &str = "Supervised";
 
 /// The bound of a condition's message, the one of `metav1.Condition`.
 pub const MAX_MESSAGE: usize = 32_768;

@@ -101,7 +101,7 @@ pub struct Failover {
     pub after: Duration,
     /// Whether the stream goes home when its first streamer is back: Stay, it does not.
     pub back: Back,
-    /// What a streamer does that is cut off from Weir: KeepCapturing, it goes on, and its stream may be captured twice until it is back.
+    /// What a streamer does that is cut off from Weir. KeepCapturing: it goes on, and its stream may be captured twice until it is back. StopCapturing: it stops when its lease has run out, and only then does the stream move; the streamer's liveness check must ask its sidecar's GET /lease.
     pub partition: Partition,
 }
 
@@ -127,7 +127,7 @@ pub enum Partition {
     /// It goes on capturing.
     #[default]
     KeepCapturing,
-    /// It captures only under a lease. Not carried out yet, and refused.
+    /// It captures only under a lease.
     StopCapturing,
 }
 
@@ -189,10 +189,5 @@ fn failover_rules() -> Vec<Rule> {
         )
         .field_path(".after"),
         rule("self.back != 'Return'", "Return is not carried out by this version: use Stay").field_path(".back"),
-        rule(
-            "self.partition != 'StopCapturing'",
-            "StopCapturing is not carried out by this version: use KeepCapturing",
-        )
-        .field_path(".partition"),
     ]
 }

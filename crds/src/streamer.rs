@@ -115,7 +115,7 @@ pub struct StreamerStatus {
     /// The metadata.generation that this report is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Synced and ConfigAccepted.
+    /// Ready, Synced, ConfigAccepted and Supervised.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "condition::schema")]
     pub conditions: Vec<Condition>,

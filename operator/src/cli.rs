@@ -101,6 +101,13 @@ pub struct PeriodArgs {
     /// A release that takes longer is called off [default: 30s].
     #[arg(long = "period-release", value_name = "DURATION")]
     release: Option<Duration>,
+    /// How long a stream with StopCapturing is served after the last request of its streamer that a leader has heard of
+    /// [default: 35s].
+    #[arg(long = "period-stream-lease", value_name = "DURATION")]
+    stream_lease: Option<Duration>,
+    /// How long whoever asks a sidecar's GET /lease takes at most to kill a streamer that it refuses [default: 20s].
+    #[arg(long = "period-kill", value_name = "DURATION")]
+    kill: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -256,6 +263,8 @@ impl PeriodArgs {
             lease: or(self.lease, default.lease),
             period: or(self.period, default.period),
             release: or(self.release, default.release),
+            stream_lease: or(self.stream_lease, default.stream_lease),
+            kill: or(self.kill, default.kill),
         };
         periods.check().map_err(|error| Refusal(error.to_string()))?;
         Ok(periods)

@@ -51,10 +51,7 @@ fn problem(reason: &'static str, message: String) -> Problem {
 /// The document's keys are in a fixed order, so that its text is the same while nothing changes. Fields of `config`
 /// that the Stream itself has (`name`, `inputs`, `static`) are refused at apply and left out here.
 pub fn want(stream: &Stream, secrets: &BTreeMap<ObjectRef, Credentials>) -> Rendered {
-    let partition = match stream.spec.failover.partition {
-        Partition::KeepCapturing => frames::Partition::KeepCapturing,
-        Partition::StopCapturing => frames::Partition::StopCapturing,
-    };
+    let partition = partition(stream);
     let vault =
         Vault { namespace: stream.metadata.namespace.as_deref().unwrap_or_default(), secrets, room: MAX_DOCUMENT };
     let (document, problem) = match text(stream, vault).and_then(|text| check(stream).map(|()| text)) {
@@ -71,6 +68,14 @@ pub fn want(stream: &Stream, secrets: &BTreeMap<ObjectRef, Credentials>) -> Rend
         document,
     };
     Rendered { want, problem }
+}
+
+/// `failover.partition`, as the feed has it.
+pub fn partition(stream: &Stream) -> frames::Partition {
+    match stream.spec.failover.partition {
+        Partition::KeepCapturing => frames::Partition::KeepCapturing,
+        Partition::StopCapturing => frames::Partition::StopCapturing,
+    }
 }
 
 fn document(stream: &Stream, partition: frames::Partition, text: String) -> Document {

@@ -134,6 +134,7 @@ impl Metrics {
             Change::Remove => "remove",
             Change::Clear => "clear",
             Change::Rename { .. } => "rename",
+            Change::Policy { .. } => "policy",
             Change::Correct { .. } => "correct",
         };
         self.changes.get_or_create(&ChangeKind { change }).inc();

@@ -93,7 +93,7 @@ impl<C: Cluster> Reconciler<C> {
         let mut slices = cluster.watch_slices();
         let mut lease = cluster.campaign(terms, resigns);
         let mut this = Self {
-            reporter: Reporter::new(&cluster, metrics.clone(), periods.shortest_failover()),
+            reporter: Reporter::new(&cluster, metrics.clone(), periods),
             cluster,
             leader: Leader::new(periods),
             periods,

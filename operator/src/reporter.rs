@@ -9,6 +9,7 @@ use weir_crds::stream::{Stream, StreamStatus};
 use weir_crds::streamer::{Streamer, StreamerStatus};
 use weir_feed::leader::Leader;
 use weir_feed::leader::view::StreamerView;
+use weir_feed::periods::Periods;
 use weir_feed::record::{Record, StreamId, StreamerId};
 use weir_feed::time::Now;
 use weir_placement::plan::Plan;
@@ -16,6 +17,7 @@ use weir_placement::plan::Plan;
 use self::backlog::Backlog;
 use self::bucket::Bucket;
 use crate::cluster::{Cluster, Credentials, Object, ObjectRef, Observed, Occurrence, Status, Trouble};
+use crate::document;
 use crate::metrics::Metrics;
 use crate::observe::Documents;
 use crate::report::{self, Redactor, StreamFacts, StreamerFacts};
@@ -66,8 +68,7 @@ pub struct Reporter<C> {
     /// More Events came than can be recorded.
     dropping: bool,
     metrics: Metrics,
-    /// In ms.
-    shortest_failover: u64,
+    periods: Periods,
     /// What was reported last, by object, with its uid.
     streams: BTreeMap<ObjectRef, (String, StreamStatus)>,
     streamers: BTreeMap<ObjectRef, (String, StreamerStatus)>,
@@ -79,8 +80,8 @@ pub struct Reporter<C> {
 }
 
 impl<C: Cluster> Reporter<C> {
-    /// Starts the writers; they end with the reporter. `shortest_failover` is that of the periods, in ms.
-    pub fn new(cluster: &Arc<C>, metrics: Metrics, shortest_failover: u64) -> Self {
+    /// Starts the writers; they end with the reporter.
+    pub fn new(cluster: &Arc<C>, metrics: Metrics, periods: Periods) -> Self {
         let state = State { backlog: Backlog::new(), bucket: Bucket::new(STATUSES_A_SECOND, STATUSES_AT_ONCE) };
         let queue = Arc::new(Queue { state: Mutex::new(state), news: Notify::new() });
         for _ in 0..WRITERS {
@@ -93,7 +94,7 @@ impl<C: Cluster> Reporter<C> {
             events,
             dropping: false,
             metrics,
-            shortest_failover,
+            periods,
             streams: BTreeMap::new(),
             streamers: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -154,14 +155,14 @@ impl<C: Cluster> Reporter<C> {
         let nothing = BTreeMap::new();
         let secrets = observed.secrets.as_ref().unwrap_or(&nothing);
         let by_object = records_by_object(leader);
-        let shortest_failover = self.shortest_failover;
+        let periods = self.periods;
         let mut seen = BTreeSet::new();
         for (object, stream) in observed.streams.iter().flatten() {
             seen.insert(object.clone());
             let (uid, old) = self.last_stream(object, stream);
             let new = match stream {
                 Object::Readable(stream) => {
-                    let context = Context { documents, leader, plan, views, secrets, shortest_failover, now };
+                    let context = Context { documents, leader, plan, views, secrets, periods, now };
                     context.stream_status(object, stream, &old)
                 }
                 Object::Malformed { generation, message, .. } => {
@@ -265,7 +266,7 @@ struct Context<'a> {
     plan: &'a Plan,
     views: &'a BTreeMap<StreamerId, StreamerView>,
     secrets: &'a BTreeMap<ObjectRef, Credentials>,
-    shortest_failover: u64,
+    periods: Periods,
     now: Now,
 }
 
@@ -277,6 +278,7 @@ impl Context<'_> {
             self.views.get(&StreamerId { namespace: object.namespace.clone(), name: record.streamer.clone() })
         });
         let planned = StreamId { namespace: object.namespace.clone(), name: object.name.clone() };
+        let partition = document::partition(stream);
         report::stream_status(&StreamFacts {
             stream,
             old,
@@ -286,7 +288,8 @@ impl Context<'_> {
             capture: self.leader.capture(&name, self.now),
             rejected: holder.and_then(|holder| holder.rejected.get(&name.name)).map(String::as_str),
             held: holder.is_some_and(|holder| holder.held.contains(&name.name)),
-            shortest_failover: self.shortest_failover,
+            leased: holder.is_some_and(|holder| holder.leased),
+            shortest_failover: partition.gone_after(Some(partition), 0, &self.periods),
             redactor: Redactor::new(&object.namespace, self.secrets),
             now: self.now.wall,
         })

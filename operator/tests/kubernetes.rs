@@ -19,7 +19,7 @@ use weir_crds::streamer::Streamer;
 use weir_e2e::control_plane::{
     ControlPlane, Options, apply_crds, create_namespace, pod_bound_token, service_account_token,
 };
-use weir_feed::frames::About;
+use weir_feed::frames::{About, Partition};
 use weir_feed::leader::step::{Outcome, SliceId};
 use weir_feed::periods::Periods;
 use weir_feed::record::{Phase, Record, StreamerId};

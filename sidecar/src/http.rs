@@ -5,9 +5,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
+use crate::run::Event;
 
 /// Whether the streamer is answered, and what is worth saying about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,15 +22,17 @@ pub struct Readiness {
 #[derive(Clone)]
 struct HttpState {
     readiness: watch::Receiver<Readiness>,
+    events: mpsc::Sender<Event>,
     metrics: Metrics,
 }
 
-pub fn router(readiness: watch::Receiver<Readiness>, metrics: Metrics) -> Router {
+pub fn router(readiness: watch::Receiver<Readiness>, events: mpsc::Sender<Event>, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/lease", get(lease))
         .route("/metrics", get(show))
-        .with_state(HttpState { readiness, metrics })
+        .with_state(HttpState { readiness, events, metrics })
 }
 
 async fn readyz(State(state): State<HttpState>) -> impl IntoResponse {
@@ -41,6 +44,19 @@ async fn readyz(State(state): State<HttpState>) -> impl IntoResponse {
     };
     let lines = std::iter::once(first.to_owned()).chain(readiness.notes);
     (status, lines.map(|line| line + "\n").collect::<String>())
+}
+
+/// The streamer's liveness check: 200 while it may live, 503 when it captures, or may, what must have stopped.
+async fn lease(State(state): State<HttpState>) -> (StatusCode, String) {
+    let (reply, answer) = oneshot::channel();
+    if state.events.send(Event::LeaseAsked { reply }).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the sidecar shuts down\n".to_owned());
+    }
+    match answer.await {
+        Ok(Ok(())) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the sidecar shuts down\n".to_owned()),
+    }
 }
 
 async fn show(State(state): State<HttpState>) -> impl IntoResponse {

@@ -55,10 +55,13 @@ pub struct Metrics {
     revision: Gauge,
     foreign_host: Gauge,
     replica_error: Gauge,
+    leased: Gauge,
+    unleased: Gauge,
     pub connections: Counter,
     pub persist_errors: Counter,
     pub api_errors: Counter,
     pub foreign_hosts: Counter,
+    pub lease_refusals: Counter,
 }
 
 impl Default for Metrics {
@@ -77,10 +80,13 @@ impl Default for Metrics {
             revision: Gauge::default(),
             foreign_host: Gauge::default(),
             replica_error: Gauge::default(),
+            leased: Gauge::default(),
+            unleased: Gauge::default(),
             connections: Counter::default(),
             persist_errors: Counter::default(),
             api_errors: Counter::default(),
             foreign_hosts: Counter::default(),
+            lease_refusals: Counter::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -108,6 +114,8 @@ impl Metrics {
                 &self.foreign_host,
             ),
             ("replica_error", "1 while the replica cannot be written", &self.replica_error),
+            ("leased", "1 while streams with StopCapturing may be served", &self.leased),
+            ("unleased_streams", "Streams that are not served because the lease has run out", &self.unleased),
         ] {
             r.register(name, help, gauge.clone());
         }
@@ -115,6 +123,7 @@ impl Metrics {
             ("feed_connections", "Connections to the feed that were begun", &self.connections),
             ("persist_errors", "Writes of the replica that failed", &self.persist_errors),
             ("streamer_api_errors", "Readings of the streamer's own API that failed", &self.api_errors),
+            ("lease_refusals", "Times that GET /lease said that the streamer is to be killed", &self.lease_refusals),
             ("foreign_host_requests", "Requests with another host than the Streamer's hostname", &self.foreign_hosts),
         ] {
             r.register(name, help, counter.clone());
@@ -141,6 +150,8 @@ impl Metrics {
         self.revision.set(number(holder.meta().revision));
         self.foreign_host.set(holder.watch().foreign_host.is_some().into());
         self.replica_error.set(holder.replica_error().is_some().into());
+        self.leased.set(holder.is_leased(now).into());
+        self.unleased.set(number(holder.unleased(now) as u64));
         let seconds = |age| std::time::Duration::from_millis(age).as_secs_f64();
         self.age.set(holder.age(now).map_or(f64::NAN, seconds));
     }

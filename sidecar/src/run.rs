@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use weir_feed::frames::Down;
 use weir_feed::holder::answer::{Answer, Request};
 use weir_feed::holder::journal::Changes;
+use weir_feed::holder::lease::Disobeys;
 use weir_feed::holder::step::{Effect, Holder, Input};
 use weir_feed::holder::watch::Reading;
 use weir_feed::time::Now;
@@ -40,6 +41,10 @@ pub enum Event {
         request: Request,
         host: Option<String>,
         reply: oneshot::Sender<Reply>,
+    },
+    /// Somebody asks whether the streamer may live.
+    LeaseAsked {
+        reply: oneshot::Sender<Result<(), Disobeys>>,
     },
     ApiRead(Result<Reading, String>),
     Persisted(Result<(), String>),
@@ -102,6 +107,7 @@ pub struct Run<C> {
     pub readiness: watch::Sender<Readiness>,
     pub link: Option<(u64, Link)>,
     pub replies: BTreeMap<u64, oneshot::Sender<Reply>>,
+    pub lease_replies: BTreeMap<u64, oneshot::Sender<Result<(), Disobeys>>>,
     pub asked: u64,
     pub ticked: Instant,
     /// What was logged of the state before, so that only changes are.
@@ -116,6 +122,8 @@ pub struct Said {
     foreign_host: Option<String>,
     replica_error: Option<String>,
     api_error: Option<String>,
+    /// Streams that are not served for want of a lease, counted.
+    unleased: usize,
 }
 
 impl<C: Connect> Run<C> {
@@ -175,6 +183,12 @@ impl<C: Connect> Run<C> {
                     self.metrics.foreign_hosts.inc();
                 }
             }
+            Event::LeaseAsked { reply } => {
+                self.asked += 1;
+                let number = self.asked;
+                self.lease_replies.insert(number, reply);
+                self.step(Input::LeaseAsked { number });
+            }
             Event::ApiRead(result) => {
                 if result.is_err() {
                     self.metrics.api_errors.inc();
@@ -230,6 +244,14 @@ impl<C: Connect> Run<C> {
                     let _ = reply.send(Reply { answer, age });
                 }
             }
+            Effect::AnswerLease { number, answer } => {
+                if answer.is_err() {
+                    self.metrics.lease_refusals.inc();
+                }
+                if let Some(reply) = self.lease_replies.remove(&number) {
+                    let _ = reply.send(answer);
+                }
+            }
             Effect::Exit => self.exit = Some(Exit::Superseded),
         }
     }
@@ -278,7 +300,22 @@ impl<C: Connect> Run<C> {
             }
             self.said.replica_error = error;
         }
+        self.say_lease();
         self.show_notes();
+    }
+
+    fn say_lease(&mut self) {
+        let unleased = self.holder.unleased(self.clock.now());
+        if unleased == self.said.unleased {
+            return;
+        }
+        if unleased > 0 {
+            let streams = unleased;
+            tracing::warn!(streams, "no leader has answered for too long: streams with StopCapturing are not served");
+        } else {
+            tracing::info!("streams with StopCapturing are served again");
+        }
+        self.said.unleased = unleased;
     }
 
     fn said_api(&mut self, error: Option<&String>) {
@@ -297,6 +334,9 @@ impl<C: Connect> Run<C> {
         let mut notes = Vec::new();
         if let Some(reason) = self.holder.not_yet(self.clock.now()) {
             notes.push(format!("the streamer is told to wait: {reason}"));
+        }
+        if self.said.unleased > 0 {
+            notes.push(format!("{} streams with StopCapturing are not served: no lease", self.said.unleased));
         }
         if !self.said.connected {
             notes.push("no operator listens".to_owned());

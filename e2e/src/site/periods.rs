@@ -7,8 +7,17 @@ use weir_feed::periods::Periods;
 use super::process::Process;
 
 /// Small, but wide enough for a machine of two cores on which several sites run at once. `lease` is whole seconds, as the Lease's are.
-pub const PERIODS: Periods =
-    Periods { poll: 400, ping: 200, silence: 1_000, alive: 1_500, lease: 3_000, period: 2_000, release: 3_000 };
+pub const PERIODS: Periods = Periods {
+    poll: 400,
+    ping: 200,
+    silence: 1_000,
+    alive: 1_500,
+    lease: 3_000,
+    period: 2_000,
+    release: 3_000,
+    stream_lease: 6_000,
+    kill: 2_000,
+};
 
 /// What a streamer takes between two polls, at least; at most it is `poll`: 2–3 s of the protocol's.
 pub(super) fn poll_min(periods: &Periods) -> u64 {
@@ -23,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The operator's flags.
 pub(super) fn flags(process: &mut Process, periods: &Periods) {
-    let Periods { poll, ping, silence, alive, lease, period, release } = *periods;
+    let Periods { poll, ping, silence, alive, lease, period, release, stream_lease, kill } = *periods;
     for (name, value) in [
         ("poll", poll),
         ("ping", ping),
@@ -32,6 +41,8 @@ pub(super) fn flags(process: &mut Process, periods: &Periods) {
         ("lease", lease),
         ("takeover", period),
         ("release", release),
+        ("stream-lease", stream_lease),
+        ("kill", kill),
     ] {
         process.flag(&format!("period-{name}"), format!("{value}ms"));
     }

@@ -153,9 +153,10 @@ pub enum ConfigStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseReport {
-    /// The sidecar's own monotonic clock when it said this, in ms: a lease counts from here, so that a late ping
-    /// lengthens none.
-    pub at: u64,
+    /// When the streamer last asked, by the sidecar's own monotonic clock in ms: a lease counts from here, so that
+    /// neither a late ping nor a streamer that is gone lengthens it. `None`: not since the sidecar started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
     /// The lease has not run out since it was first given.
     pub runs: bool,
     /// Milliseconds since anybody asked `GET /lease`: whoever would kill the streamer.

@@ -21,7 +21,7 @@ pub struct Periods {
     pub period: u64,
     /// A release that takes longer is called off, and tried again after the same time.
     pub release: u64,
-    /// How long a stream with `StopCapturing` is served after the word of the sidecar that the last ping answers.
+    /// How long a stream with `StopCapturing` is served after the last of its streamer's requests that a leader has heard of.
     #[serde(default = "default_stream_lease")]
     pub stream_lease: u64,
     /// From the end of that lease until whoever supervises a streamer has killed one that does not let go.
@@ -83,8 +83,8 @@ impl Periods {
                 "release must be at least three polls + ping, the time a streamer needs to let go",
             ),
             (
-                self.stream_lease >= self.lease + self.period + self.ping,
-                "stream_lease must be at least lease + period + ping, or a change of leaders stops streams",
+                self.stream_lease >= self.lease + self.period + self.poll + self.ping,
+                "stream_lease must be at least lease + period + poll + ping, or a change of leaders stops streams",
             ),
             (
                 self.stream_lease >= self.alive,

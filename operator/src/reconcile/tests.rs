@@ -12,7 +12,7 @@ use crate::cluster::fake::{Fake, Strings, fake};
 
 /// Quick where the loop paces itself; slow where a busy machine would be taken for a silent sidecar.
 const PERIODS: Periods =
-    Periods { poll: 10_000, ping: 10, silence: 60_000, alive: 60_000, lease: 60_000, period: 120_000, release: 60_000 };
+    Periods { poll: 10_000, ping: 10, silence: 60_000, alive: 60_000, lease: 60_000, period: 120_000, release: 60_000, stream_lease: 300_000, kill: 20_000 };
 
 /// A loop that runs, and everything around it.
 struct Stage {
@@ -140,6 +140,7 @@ async fn what_no_plan_depends_on_is_reported_all_the_same() {
         load: Load::default(),
         foreign_host: None,
         replica_error: Some("disk full".into()),
+        lease: None,
     };
     feed.send(FeedEvent::Frame { conn: 1, frame }).await.unwrap();
     let unwritten = |status: &StreamerStatus| {

@@ -29,7 +29,7 @@ pub fn of_change(planned: &Planned, before: Option<&Record>) -> Option<Occurrenc
         Change::Remove => ("Released", false),
         Change::Rename { .. } => ("TakenOver", false),
         Change::Correct { .. } => ("Corrected", true),
-        Change::Clear => return None,
+        Change::Clear | Change::Policy { .. } => return None,
     };
     let (stream, uid) = match &planned.change {
         Change::Place { stream, uid, .. } | Change::Rename { stream, uid } | Change::Correct { stream, uid, .. } => {

@@ -2,7 +2,7 @@
 
 use weir_crds::Duration;
 use weir_crds::condition::{ACCEPTED, CAPTURED, PLACED, leading_reason};
-use weir_crds::stream::{Stream, StreamStatus};
+use weir_crds::stream::{Partition, Stream, StreamStatus};
 use weir_feed::leader::view::Capture;
 use weir_feed::record::{Phase, Record};
 use weir_placement::plan::{Note, Outlook};
@@ -29,7 +29,9 @@ pub struct StreamFacts<'a> {
     pub rejected: Option<&'a str>,
     /// The record's holder was told to keep what it has, since the stream cannot be given now.
     pub held: bool,
-    /// The shortest `failover.after` that is carried out, in ms.
+    /// The record's holder may serve what `StopCapturing` stops.
+    pub leased: bool,
+    /// The shortest `failover.after` that is carried out under the stream's policy, in ms.
     pub shortest_failover: u64,
     /// Takes passwords out of `rejected`.
     pub redactor: Redactor<'a>,
@@ -126,8 +128,12 @@ fn accepted(facts: &StreamFacts<'_>) -> Finding {
     let after = facts.stream.spec.failover.after;
     let message = if after.as_ms() < facts.shortest_failover {
         format!(
-            "failover.after {after} is carried out as {}: sooner nobody can tell a slow streamer from one that is gone",
-            Duration::from_ms(facts.shortest_failover)
+            "failover.after {after} is carried out as {}: sooner nobody can tell {}",
+            Duration::from_ms(facts.shortest_failover),
+            match facts.stream.spec.failover.partition {
+                Partition::KeepCapturing => "a slow streamer from one that is gone",
+                Partition::StopCapturing => "that a streamer that is cut off has stopped",
+            }
         )
     } else {
         "it can be placed and captured as it is".to_owned()
@@ -210,6 +216,12 @@ fn not_running(facts: &StreamFacts<'_>, record: &Record) -> Finding {
         ("Releasing", format!("{streamer} has let go of it"))
     } else if facts.held {
         ("Held", format!("{streamer} is not given it yet, because another streamer may still be capturing it"))
+    } else if facts.stream.spec.failover.partition == Partition::StopCapturing && !facts.leased {
+        let message = format!(
+            "{streamer} has no lease, without which a stream with StopCapturing is not served: a new leader gives one when \
+             every Streamer was heard or is surely stopped; look at the Streamers that are not Ready"
+        );
+        ("NoLease", message)
     } else if facts.stream.spec.r#static {
         ("NotRunning", format!("{streamer} does not run it yet"))
     } else {

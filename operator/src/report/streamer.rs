@@ -1,6 +1,6 @@
 //! The status of a Streamer.
 
-use weir_crds::condition::{CONFIG_ACCEPTED, READY, SYNCED, find};
+use weir_crds::condition::{CONFIG_ACCEPTED, READY, SUPERVISED, SYNCED, find};
 use weir_crds::streamer::{Load, Streamer, StreamerStatus};
 use weir_feed::frames::{self, ApiState, ConfigStatus};
 use weir_feed::leader::view::StreamerView;
@@ -44,7 +44,12 @@ pub fn streamer_status(facts: &StreamerFacts<'_>) -> StreamerStatus {
     let generation = facts.streamer.metadata.generation;
     let mut status = facts.old.clone();
     status.observed_generation = generation;
-    let findings = [(READY, ready(facts)), (SYNCED, synced(facts)), (CONFIG_ACCEPTED, config_accepted(facts))];
+    let findings = [
+        (READY, ready(facts)),
+        (SYNCED, synced(facts)),
+        (CONFIG_ACCEPTED, config_accepted(facts)),
+        (SUPERVISED, supervised(facts)),
+    ];
     for (type_, finding) in findings {
         conclude(&mut status.conditions, type_, finding, generation, facts.now);
     }
@@ -234,6 +239,27 @@ fn config_accepted(facts: &StreamerFacts<'_>) -> Finding {
             "the streamer does not tell: its version has no config_external_status, or its sidecar no --streamer-api",
         ),
     }
+}
+
+/// What streams with `StopCapturing` rest on.
+fn supervised(facts: &StreamerFacts<'_>) -> Finding {
+    let Some(view) = facts.view.filter(|view| view.connected && view.reported) else {
+        return unheard();
+    };
+    if !view.supervised {
+        let message = "nobody asks its sidecar's GET /lease, so nobody would kill a streamer that goes on capturing when \
+                       it is cut off: streams with failover.partition StopCapturing are not placed here; have the \
+                       streamer's liveness check ask it, or leave it if there are none";
+        return finding(Some(false), "NotSupervised", message);
+    }
+    if let Some(streams) = view.boots_with.filter(|streams| *streams > 0) {
+        let message = format!(
+            "the streamer captured {streams} streams when it had started and not asked yet: a stream with StopCapturing \
+             may have moved by then; have it boot with an empty configuration"
+        );
+        return finding(Some(false), "BootsWithConfiguration", message);
+    }
+    finding(Some(true), "Supervised", "its streamer is killed when it captures what it has no lease for")
 }
 
 fn unheard() -> Finding {

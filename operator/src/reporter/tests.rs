@@ -8,7 +8,7 @@ async fn events_beyond_the_queue_are_dropped_and_counted() {
     let (cluster, _strings) = fake();
     let mut registry = Registry::default();
     let metrics = Metrics::registered(&mut registry);
-    let mut reporter = Reporter::new(&cluster, metrics, 9_000);
+    let mut reporter = Reporter::new(&cluster, metrics, Periods::default());
     let occurrence = Occurrence {
         kind: "Stream",
         object: ObjectRef { namespace: "media".into(), name: "bunny".into() },

@@ -49,7 +49,7 @@ impl Holder {
         row.partition == Partition::KeepCapturing || self.is_leased(now)
     }
 
-    /// A ping carried a lease that answers what was said `at`.
+    /// A ping carried a lease, counted from the request `at`.
     pub(super) fn lease(&mut self, at: u64, now: Now) {
         // What was never said is not answered.
         if at > now.mono {
@@ -83,6 +83,11 @@ impl Holder {
         self.rows.all().iter().filter(|(_, row)| row.partition == Partition::StopCapturing)
     }
 
+    /// Streams that are not served for want of a lease, counted.
+    pub fn unleased(&self, now: Now) -> usize {
+        if self.is_leased(now) { 0 } else { self.stopping().count() }
+    }
+
     /// A stream that `request` asks for, and that is served when the first lease since the start comes.
     pub(super) fn awaits_lease<'a>(&'a self, request: &'a Request, now: Now) -> Option<&'a String> {
         let patience = self.started.saturating_add(self.periods().first_mark());
@@ -99,7 +104,7 @@ impl Holder {
     /// How it stands, for the leader.
     pub(super) fn lease_report(&self, now: Now) -> LeaseReport {
         LeaseReport {
-            at: now.mono,
+            at: self.watch.last_request,
             runs: self.is_leased(now),
             asked: self.lease.asked.map(|asked| now.mono.saturating_sub(asked)),
             boots_with: self.watch.boots_with,

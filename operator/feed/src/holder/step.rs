@@ -235,6 +235,10 @@ impl Holder {
             let ours = host == self.settings.about.hostname;
             self.watch.foreign_host = Some(host).filter(|_| !ours);
         }
+        if self.unleased(now) > 0 {
+            // The lease counts from this request.
+            self.say_alive(now, out);
+        }
         let answer = self.answer(request, now);
         match &answer {
             Answer::Streams(items) => {

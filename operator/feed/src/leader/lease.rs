@@ -58,11 +58,11 @@ impl Leader {
         let session = self.sessions.get(id)?;
         let report = session.lease?;
         if report.runs {
-            return Some(report.at);
+            return report.at;
         }
         let told = session.marked && session.applied == session.revision && session.dirty.is_empty();
         let former = self.observed(now) < session.former_until;
-        (self.has_heard_all(&id.namespace) && told && !former && !self.is_outdone(id, session)).then_some(report.at)
+        report.at.filter(|_| self.has_heard_all(&id.namespace) && told && !former && !self.is_outdone(id, session))
     }
 
     /// It has a row under an epoch that another sidecar exceeds: a restored record that is not corrected yet.

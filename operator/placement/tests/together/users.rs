@@ -42,6 +42,8 @@ pub(crate) struct Wishes {
     pub(crate) streamers: BTreeMap<String, Streamer>,
     /// `status.firstReady`.
     pub(crate) ready: BTreeSet<String>,
+    /// `failover.after`, by media name.
+    pub(crate) after: BTreeMap<String, u64>,
     /// The list of Streams cannot be had.
     pub(crate) unknown: bool,
 }
@@ -112,7 +114,9 @@ impl World {
     /// A user applies a new Stream.
     pub(crate) fn create(&mut self, object: &str, name: String) {
         self.uids += 1;
-        let after = [9_000, 20_000, 30_000][self.sim.random.index(3)];
+        // The same for every Stream of a name: operators see a change later than the checks do.
+        let drawn = [9_000, 20_000, 30_000][self.sim.random.index(3)];
+        let after = *self.wishes.after.entry(name.clone()).or_insert(drawn);
         let uid = self.uids;
         let (is_static, disabled, secret) = (true, false, true);
         let partition = self.policy(&name);

@@ -341,6 +341,7 @@ async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_feed::frames::Partition;
     use weir_feed::record::Phase;
 
     fn head(name: &str, version: &str, term: &Value) -> Head {

@@ -1,4 +1,5 @@
 use super::*;
+use weir_feed::frames::Partition;
 use weir_feed::record::Phase;
 
 fn planned(change: Change) -> Planned {

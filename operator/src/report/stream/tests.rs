@@ -51,7 +51,7 @@ fn record(streamer: &str, epoch: u64) -> Record {
         phase: Phase::Active,
         to: None,
         previous: None,
-        partition: Partition::KeepCapturing,
+        partition: weir_feed::frames::Partition::KeepCapturing,
     }
 }
 
@@ -66,6 +66,7 @@ impl Story {
             capture: self.capture,
             rejected: self.rejected.as_deref(),
             held: self.held,
+            leased: false,
             shortest_failover: 9_000,
             redactor: Redactor::new("media", &self.secrets),
             now: self.now,
