@@ -132,7 +132,10 @@ where
     let api = cli.streamer_api()?.map(|url| StreamerApi::new(url, connect.clone())).transpose()?;
 
     let mut parts = Parts::default();
-    parts.spawn("the server at --http-listen", axum::serve(health, http::router(ready, events.clone(), metrics.clone())).into_future());
+    parts.spawn(
+        "the server at --http-listen",
+        axum::serve(health, http::router(ready, events.clone(), metrics.clone())).into_future(),
+    );
     let (replica, stored, error) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
     if let Some(error) = &error {
         tracing::error!(%error, "the replica cannot be opened: memory serves");

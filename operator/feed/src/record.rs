@@ -74,6 +74,7 @@ pub struct Record {
 }
 
 /// As in every record that was written before there was a choice.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_keep(partition: &Partition) -> bool {
     *partition == Partition::KeepCapturing
 }

@@ -69,9 +69,7 @@ pub(crate) const CONSTRAINTS: [Constraint; 9] = [
         remedy: |_| "uncordon a Streamer by setting its spec.unschedulable to false".to_owned(),
     },
     Constraint {
-        holds: |candidate| {
-            candidate.stream.partition == Partition::KeepCapturing || candidate.seat.streamer.supervised
-        },
+        holds: |candidate| candidate.stream.partition == Partition::KeepCapturing || candidate.seat.streamer.supervised,
         one: "not supervised",
         many: "not supervised",
         remedy: |_| {

@@ -92,7 +92,8 @@ fn remove<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
         if claim.is_none() && is_hidden(draft, record) {
             continue;
         }
-        let after = claim.map_or(ORPHAN_AFTER.max(draft.world.periods.shortest_failover()), |claim| claim.after(draft.world));
+        let after =
+            claim.map_or(ORPHAN_AFTER.max(draft.world.periods.shortest_failover()), |claim| claim.after(draft.world));
         if known.released || is_gone(draft.world, known, after) {
             let why = removed(record, known);
             draft.change(name, Some(record), Change::Remove, false, why);

@@ -11,8 +11,17 @@ use crate::cluster::Status;
 use crate::cluster::fake::{Fake, Strings, fake};
 
 /// Quick where the loop paces itself; slow where a busy machine would be taken for a silent sidecar.
-const PERIODS: Periods =
-    Periods { poll: 10_000, ping: 10, silence: 60_000, alive: 60_000, lease: 60_000, period: 120_000, release: 60_000, stream_lease: 300_000, kill: 20_000 };
+const PERIODS: Periods = Periods {
+    poll: 10_000,
+    ping: 10,
+    silence: 60_000,
+    alive: 60_000,
+    lease: 60_000,
+    period: 120_000,
+    release: 60_000,
+    stream_lease: 300_000,
+    kill: 20_000,
+};
 
 /// A loop that runs, and everything around it.
 struct Stage {

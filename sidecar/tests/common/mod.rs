@@ -33,7 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Periods that let a test take a second.
 pub fn periods() -> Periods {
-    let periods = Periods { poll: 300, ping: 100, silence: 800, alive: 900, lease: 900, period: 1_500, release: 2_000, stream_lease: 2_900, kill: 1_000 };
+    let periods = Periods {
+        poll: 300,
+        ping: 100,
+        silence: 800,
+        alive: 900,
+        lease: 900,
+        period: 1_500,
+        release: 2_000,
+        stream_lease: 2_900,
+        kill: 1_000,
+    };
     periods.check().unwrap();
     periods
 }

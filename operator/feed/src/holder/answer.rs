@@ -57,7 +57,10 @@ impl std::fmt::Display for NotYet {
                 write!(f, "the streamer refuses what there is of stream {name}, and is to keep what it has of it")
             }
             Self::NoLeaseYet(name) => {
-                write!(f, "just started, and no operator has given a lease yet, without which stream {name} is not served")
+                write!(
+                    f,
+                    "just started, and no operator has given a lease yet, without which stream {name} is not served"
+                )
             }
             Self::Superseded => write!(f, "another instance serves this streamer now"),
         }

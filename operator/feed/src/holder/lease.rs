@@ -137,9 +137,7 @@ impl Holder {
 
     /// What the streamer may be capturing and is not known to go on when it is cut off; `None`: that is not known.
     fn unguarded(&self) -> Option<BTreeSet<String>> {
-        let keeps = |name: &String| {
-            self.rows.row(name).is_some_and(|row| row.partition == Partition::KeepCapturing)
-        };
+        let keeps = |name: &String| self.rows.row(name).is_some_and(|row| row.partition == Partition::KeepCapturing);
         let names: BTreeSet<String> = match (&self.watch.runs, self.watch.api) {
             (Some(runs), _) => {
                 runs.iter().filter(|(_, run)| **run == Run::Capture).map(|(name, _)| name.clone()).collect()

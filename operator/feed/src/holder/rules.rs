@@ -17,6 +17,7 @@ mod at_stake;
 mod evidence;
 mod invariants;
 mod judgement;
+mod lease;
 mod scale;
 
 /// A lease that has just been renewed.

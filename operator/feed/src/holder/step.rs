@@ -304,7 +304,8 @@ impl Holder {
         let poll = self.periods().poll;
         let waits = !self.pending.is_empty() || self.awaits_judgement();
         // One that is down is seen as soon as it is there: what it boots with shows until its first poll.
-        let eager = self.watch.api == ApiState::Down || waits && now.mono < self.watch.stirred.saturating_add(poll.saturating_mul(2));
+        let eager = self.watch.api == ApiState::Down
+            || waits && now.mono < self.watch.stirred.saturating_add(poll.saturating_mul(2));
         let wait = if eager { poll / 5 } else { poll };
         let due = |last: u64| now.mono >= last.saturating_add(wait);
         if self.watch.last_reading.is_none_or(due) {

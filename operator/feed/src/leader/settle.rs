@@ -57,7 +57,6 @@ impl Leader {
         if !self.news || !self.may_plan(now) || !self.all_in(now) {
             return;
         }
-        self.news = false;
         let mut changes = Vec::new();
         for (stream, (epoch, streamer)) in self.best_claims() {
             let record = self.record(&stream);
@@ -76,16 +75,20 @@ impl Leader {
                 changes.push((stream, Change::Keep, true));
             }
         }
-        if !changes.is_empty() {
+        // Looked at again until it is written: a write may be lost.
+        self.news = !changes.is_empty();
+        if self.news {
             let message = format!("{} records are older than what sidecars prove: corrected", changes.len());
-            effects.push(Effect::Warn { message });
             let corrected = changes.iter().filter_map(|(stream, change, _)| match change {
                 Change::Correct { streamer, .. } => Some((stream.clone(), streamer.clone())),
                 _ => Some((stream.clone(), self.record(stream)?.streamer.clone())),
             });
-            effects.push(Effect::Corrected { streams: corrected.collect() });
-            let held = self.held_removals();
+            let corrected = Effect::Corrected { streams: corrected.collect() };
+            let (held, before) = (self.held_removals(), effects.len());
             self.plan(changes, &held, now, effects);
+            if effects.len() > before {
+                effects.extend([Effect::Warn { message }, corrected]);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Scenarios of the leader against an API kept in memory. Each rule has a test of its name.
 
 mod feed;
+mod lease;
 mod sessions;
 mod settle;
 mod truth;
@@ -56,6 +57,8 @@ struct Stage {
     lose: Option<bool>,
     /// Refuse to make slices, as in a namespace that is being deleted.
     refuse_creates: bool,
+    /// Sidecars do not say that they have applied anything.
+    deaf: bool,
     sent: BTreeMap<u64, Vec<Down>>,
     closed: BTreeSet<u64>,
     down: Option<String>,
@@ -73,6 +76,7 @@ impl Stage {
             version: 100,
             lose: None,
             refuse_creates: false,
+            deaf: false,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
             down: None,
@@ -146,7 +150,9 @@ impl Stage {
                 assert!(!self.closed.contains(&conn), "{frame:?} after the close of {conn}");
                 self.sent.entry(conn).or_default().push(frame.clone());
                 match frame {
-                    Down::Mark { revision, .. } => Some(Input::Frame { conn, frame: Up::Applied { revision } }),
+                    Down::Mark { revision, .. } if !self.deaf => {
+                        Some(Input::Frame { conn, frame: Up::Applied { revision } })
+                    }
                     _ => None,
                 }
             }

@@ -263,7 +263,10 @@ impl World {
     fn forget_excuses(&mut self) {
         let mut excused = std::mem::take(&mut self.check.excused);
         excused.retain(|(name, lost, _)| {
-            let has = self.streamers[*lost].has(name) || self.sidecars[*lost].has(name);
+            let streamer = &self.streamers[*lost];
+            // An answer may be on its way to it.
+            let asks = streamer.process.up && streamer.asking_number().is_some();
+            let has = asks || streamer.has(name) || self.sidecars[*lost].has(name);
             let healed = self.check.healthy[*lost].is_some_and(|since| self.sim.now >= since + HEALED);
             has && !healed
         });

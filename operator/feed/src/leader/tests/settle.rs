@@ -144,3 +144,16 @@ fn final_an_epoch_that_its_holder_has_stopped_is_not_sent_to_it_again() {
     assert!(stage.record("a").unwrap().epoch > 9, "all are in");
     assert_eq!(stage.told(one), ["put a", "mark"]);
 }
+
+#[test]
+fn all_in_a_correction_whose_write_was_lost_is_made_again() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.want(&["a"]);
+    let one = stage.connect(hello("s1"));
+    let two = stage.connect(Hello { held: vec![held("a", "s2", 9)], ..hello("s2") });
+    stage.lose = Some(false);
+    stage.pass(9_000, &[one, two]);
+    assert_eq!(stage.lose, None, "a write was lost");
+    stage.pass(2_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().streamer, "s2");
+}
