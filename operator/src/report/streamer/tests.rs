@@ -31,6 +31,7 @@ fn well() -> Story {
         silent_for: 300,
         polled_ago: Some(1_000),
         alive: true,
+        supervised: true,
         api: ApiState::Up,
         config: ConfigStatus::Loaded,
         load: frames::Load { cpu: Some(20), input_kbit: Some(4_000), output_kbit: None },
@@ -93,7 +94,7 @@ fn a_streamer_that_is_well_says_so() {
     assert_eq!(status.instance.as_deref(), Some("pod-1"));
     assert_eq!(status.sidecar_version.as_deref(), Some("0.1.0"));
     assert!(status.conditions.iter().all(|condition| condition.status == "True"));
-    assert_eq!(status.conditions.len(), 3);
+    assert_eq!(status.conditions.len(), 4);
 }
 
 #[test]
