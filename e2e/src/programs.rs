@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::scratch_folder::ScratchFolder;
 
 /// Those that are started by name.
-const NAMES: [&str; 3] = ["weir-operator", "weir-sidecar", "streamer-sim"];
+const NAMES: [&str; 4] = ["weir-operator", "weir-sidecar", "streamer-sim", "supervisor"];
 
 /// A test binary does not hold cargo's build lock while it runs, and cargo's own lock serialises those who build at once.
 const CARGO: &str = env!("CARGO");
@@ -42,6 +42,11 @@ impl Programs {
     /// `streamer-sim`.
     pub fn streamer_sim(&self) -> PathBuf {
         self.path("streamer-sim")
+    }
+
+    /// `supervisor`.
+    pub fn supervisor(&self) -> PathBuf {
+        self.path("supervisor")
     }
 
     fn path(&self, name: &str) -> PathBuf {

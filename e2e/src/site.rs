@@ -70,6 +70,7 @@ pub struct Site {
     /// Passwords that must be found nowhere.
     pub canaries: Vec<String>,
     periods: Periods,
+    supervised: bool,
     world: World,
     folder: ScratchFolder,
     finished: bool,
@@ -145,6 +146,15 @@ impl Site {
         let names: BTreeSet<String> = names.into_iter().collect();
         let all = futures::stream::iter(&names).map(|name| async move { self.apply(stream(name).object()).await });
         all.buffer_unordered(APPLIED_AT_ONCE).try_collect::<Vec<()>>().await?;
+        Ok(names)
+    }
+
+    /// Applies `stop-1` to `stop-COUNT`, which stop when they are cut off, and returns their names.
+    pub async fn apply_stopping(&self, count: usize) -> Result<BTreeSet<String>> {
+        let names: BTreeSet<String> = (1..=count).map(|number| format!("stop-{number}")).collect();
+        for name in &names {
+            self.apply(stream(name).stop_capturing().object()).await?;
+        }
         Ok(names)
     }
 

@@ -16,7 +16,7 @@ pub const PERIODS: Periods = Periods {
     period: 2_000,
     release: 3_000,
     stream_lease: 6_000,
-    kill: 2_000,
+    kill: 3_000,
 };
 
 /// What a streamer takes between two polls, at least; at most it is `poll`: 2–3 s of the protocol's.

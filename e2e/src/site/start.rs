@@ -54,6 +54,8 @@ pub struct Plan {
     pub streamers: usize,
     /// More arguments for every streamer-sim.
     pub streamer_args: Vec<String>,
+    /// Somebody kills a streamer when its sidecar's `GET /lease` says so, and it boots with an empty configuration.
+    pub supervised: bool,
     /// Weir's times; streamers poll accordingly.
     pub periods: Periods,
     /// `RUST_LOG` of operators and sidecars.
@@ -68,6 +70,7 @@ impl Default for Plan {
             proxied: false,
             streamers: 3,
             streamer_args: Vec::new(),
+            supervised: false,
             periods: PERIODS,
             log: "info".to_owned(),
         }
@@ -116,6 +119,7 @@ impl Site {
             cut_off: Vec::new(),
             canaries: Vec::new(),
             periods: plan.periods,
+            supervised: plan.supervised,
             world,
             folder,
             finished: false,
@@ -155,7 +159,11 @@ impl Site {
     /// Adds a streamer and its sidecar, without starting them. `name` is that of its processes and files, and in [`Site::streamer`].
     pub async fn add_streamer(&mut self, name: &str, entry: &Entry, args: &[String]) -> Result<()> {
         let programs = Programs::get().await?;
-        let streamer = Streamer::new(name, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
+        let mut streamer =
+            Streamer::new(name, entry, args, self.registry.addr(), &self.periods, self.folder(), programs)?;
+        if self.supervised {
+            streamer.supervise(&self.periods, self.folder(), programs);
+        }
         self.streamers.push(streamer);
         Ok(())
     }

@@ -53,6 +53,13 @@ impl StreamObject {
         self
     }
 
+    /// `spec.failover.partition: StopCapturing`.
+    #[must_use]
+    pub fn stop_capturing(mut self) -> Self {
+        self.0["spec"]["failover"]["partition"] = "StopCapturing".into();
+        self
+    }
+
     /// `spec.disabled`.
     #[must_use]
     pub fn disabled(mut self, disabled: bool) -> Self {

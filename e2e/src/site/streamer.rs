@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use weir_feed::periods::Periods;
 
 use super::process::Process;
 use super::{periods, ports};
 use crate::programs::Programs;
+
+/// A streamer that may not live is killed after so many answers that say so.
+const FAILURES: u32 = 4;
 
 /// A streamer and its sidecar. They keep their addresses, database and configuration over kills and restarts.
 #[derive(Debug)]
@@ -87,6 +90,40 @@ impl Streamer {
         let replica = data.join("replica.sqlite3");
         let client = super::http_client()?;
         Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, replica, client })
+    }
+
+    /// Puts a supervisor before the streamer, which then keeps no configuration over a restart.
+    pub(super) fn supervise(&mut self, periods: &Periods, folder: &Path, programs: &Programs) {
+        let (name, sim) = (&self.name, &mut self.sim);
+        if let Some(state) = sim.args.iter().position(|arg| arg == "--state") {
+            sim.args.drain(state..state + 2);
+        }
+        let args = std::mem::take(&mut sim.args);
+        let mut supervisor = Process::new(&format!("{name}-streamer"), programs.supervisor(), folder);
+        supervisor.flag("lease", format!("http://{}/lease", self.http));
+        // Unanswered, `FAILURES` of them take as long as `kill` may at most, and half of that is left over.
+        supervisor.flag("every-ms", (periods.kill / u64::from(FAILURES) / 6).to_string());
+        supervisor.flag("failures", FAILURES.to_string());
+        supervisor.flag("log", folder.join(format!("{name}-streamer-sim.log")));
+        supervisor.args.push("--".into());
+        supervisor.args.push(programs.streamer_sim().into());
+        supervisor.args.extend(args);
+        *sim = supervisor;
+    }
+
+    /// The process of a supervised streamer now.
+    pub fn supervised_pid(&self) -> Result<i32> {
+        let log = self.sim.log();
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let pid = lines.into_iter().find_map(|line| line["started"].as_i64());
+        Ok(i32::try_from(pid.context("its supervisor has started nothing")?)?)
+    }
+
+    /// Why its supervisor killed it, each time.
+    pub fn kills(&self) -> Vec<String> {
+        let log = self.sim.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["killed"].is_i64()).filter_map(|line| Some(line["why"].as_str()?.to_owned())).collect()
     }
 
     /// Starts both, with what they kept on disk.

@@ -140,7 +140,10 @@ impl Holder {
         let keeps = |name: &String| self.rows.row(name).is_some_and(|row| row.partition == Partition::KeepCapturing);
         let names: BTreeSet<String> = match (&self.watch.runs, self.watch.api) {
             (Some(runs), _) => {
-                runs.iter().filter(|(_, run)| **run == Run::Capture).map(|(name, _)| name.clone()).collect()
+                let captures = runs.iter().filter(|(_, run)| **run == Run::Capture).map(|(name, _)| name);
+                // What it was given since it was read does not show yet.
+                let given = self.watch.served.iter().filter(|_| !self.watch.is_read_since_it_asked());
+                captures.chain(given).cloned().collect()
             }
             (None, ApiState::Absent) if self.runs_known() => self.watch.served.clone(),
             // What has only rows that go on when it is cut off cannot run anything else, but for what it was not told of.

@@ -111,6 +111,11 @@ impl Watch {
         }
     }
 
+    /// The last reading succeeded and was begun after the last request.
+    pub fn is_read_since_it_asked(&self) -> bool {
+        self.api == ApiState::Up && self.last_request.is_none_or(|last| self.read.is_some_and(|read| read > last))
+    }
+
     /// It was told "I don't know": a cycle that has not ended begins again.
     pub fn refused(&mut self) {
         if self.polls < POLLS {

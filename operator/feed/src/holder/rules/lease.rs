@@ -132,6 +132,20 @@ fn lease_a_streamer_that_does_not_ask_is_killed_while_it_runs() {
 }
 
 #[test]
+fn lease_a_streamer_that_hangs_before_it_was_read_is_killed_for_what_it_was_given() {
+    let mut rig = rig(true);
+    rig.read("start-1", &[]);
+    rig.ask(&[]);
+    grant(&mut rig);
+    rig.ask(&[]);
+    rig.tick_to(rig.now + 3_000);
+    rig.step(Input::ApiRead(Err("no answer".into())));
+    rig.tick_to(rig.now + 9_001);
+    let why = lease(&mut rig).unwrap_err();
+    assert!(matches!(&why, Disobeys::NotPolling { streams, .. } if streams.contains('a')), "{why}");
+}
+
+#[test]
 fn lease_of_a_wiped_sidecar_kills_what_it_does_not_know() {
     let mut rig = Rig::new(true);
     assert_eq!(lease(&mut rig), Err(Disobeys::Unknown));

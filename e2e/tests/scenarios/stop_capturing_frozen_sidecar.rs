@@ -1,0 +1,49 @@
+//! A sidecar freezes beside a streamer whose streams stop when it is cut off: its supervisor, which hears nothing of a lease any more,
+//! kills the streamer, and only when it must be dead do the streams move. Not for an instant does anybody capture one twice.
+
+use anyhow::{Result, ensure};
+use weir_e2e::site::{Kind, Plan, Site, until};
+
+#[tokio::test]
+async fn stop_capturing_frozen_sidecar() -> Result<()> {
+    let site = Site::start("stop_capturing_frozen_sidecar", Plan { supervised: true, ..Plan::default() }).await?;
+    site.await_condition(Kind::Streamer, "s1", "Supervised", "True", "Supervised").await?;
+    let names = site.apply_stopping(12).await?;
+    site.await_captured_once(&names).await?;
+    let lost = site.read_by("s1");
+    ensure!(lost.len() == 4, "s1 has {} streams", lost.len());
+
+    let frozen = site.registry.now();
+    site.streamer("s1")?.sidecar.child()?.pause()?;
+    until("the supervisor kills s1", async || {
+        let kills = site.streamer("s1")?.kills();
+        ensure!(!kills.is_empty(), "it was not killed");
+        Ok(())
+    })
+    .await?;
+    let message = site.await_status(first(&lost), "Placed", "True", "HolderLost").await?;
+    ensure!(message.contains("the stream moves at"), "{message}");
+    until("the streams of s1 move", async || {
+        let moved =
+            names.iter().all(|name| site.readers().iter().any(|(who, read)| who != "s1" && read.contains(name)));
+        ensure!(moved, "{:?}", site.readers());
+        Ok(())
+    })
+    .await?;
+    site.await_captured_once(&names).await?;
+    site.ensure_undisturbed(names.difference(&lost), frozen)?;
+    let dark = site.dark_since(&lost, frozen);
+    ensure!(dark.iter().all(|dark| !dark.is_zero()), "the streams moved before they had stopped: {dark:?}");
+    site.tell(&format!("dark for {:.1?} to {:.1?} after the sidecar froze", dark[0], dark[dark.len() - 1]));
+
+    // Thawed, it serves none of them, and says that it is there.
+    site.streamer("s1")?.sidecar.child()?.resume()?;
+    site.await_condition(Kind::Streamer, "s1", "Ready", "True", "Polling").await?;
+    site.await_captured_once(&names).await?;
+    ensure!(site.read_by("s1").is_empty(), "s1 captures again what has moved");
+    site.finish().await
+}
+
+fn first(names: &std::collections::BTreeSet<String>) -> &str {
+    names.first().map_or("", String::as_str)
+}
