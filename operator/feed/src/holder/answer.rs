@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::frames::Run;
 use crate::holder::step::Holder;
 use crate::time::Now;
 
@@ -41,6 +42,8 @@ pub enum NotYet {
     Held(String),
     /// The streamer refuses the only document there is of a stream that it may be running.
     Refused(String),
+    /// Just started, and the replica has never heard of a stream that the streamer may be running.
+    NotKnown(String),
     /// A stream that is served under a lease, and no leader has given one since the start.
     NoLeaseYet(String),
     /// Another instance has this Streamer's name.
@@ -55,6 +58,12 @@ impl std::fmt::Display for NotYet {
             Self::Held(name) => write!(f, "stream {name} is held back by the operator for now"),
             Self::Refused(name) => {
                 write!(f, "the streamer refuses what there is of stream {name}, and is to keep what it has of it")
+            }
+            Self::NotKnown(name) => {
+                write!(
+                    f,
+                    "this replica has never heard of stream {name}, and no operator was heard since it was opened"
+                )
             }
             Self::NoLeaseYet(name) => {
                 write!(
@@ -107,6 +116,9 @@ impl Holder {
         if let Some(name) = held {
             return Answer::NotYet(NotYet::Held(name.clone()));
         }
+        if let Some(name) = self.not_known(request) {
+            return Answer::NotYet(NotYet::NotKnown(name.clone()));
+        }
         if let Some(name) = self.awaits_lease(request, now) {
             return Answer::NotYet(NotYet::NoLeaseYet(name.clone()));
         }
@@ -127,6 +139,24 @@ impl Holder {
         let patience = self.periods().first_mark();
         let waiting = now.mono < self.started.saturating_add(patience);
         (!self.marked && waiting).then_some(NotYet::NoMarkYet)
+    }
+
+    /// Of what an older replica than it should be has not heard it says nothing, until a leader has: a disk that failed
+    /// before a crash, or one that was put back.
+    fn not_known<'a>(&'a self, request: &'a Request) -> Option<&'a String> {
+        if self.marked {
+            return None;
+        }
+        let known = |name: &&String| self.rows.row(name).is_some() || self.rows.stopped().contains_key(*name);
+        match request {
+            Request::Named(names) => names.iter().find(|name| !known(name)),
+            // What it runs and was not listed it asks for.
+            Request::All if self.watch.asks_by_name => None,
+            Request::All => {
+                let runs = self.watch.runs.iter().flatten().filter(|(_, run)| **run == Run::Capture);
+                runs.map(|(name, _)| name).find(|name| !known(name))
+            }
+        }
     }
 
     /// Whether leaving a held name out of the plain answer could stop it: a streamer that asks by name would ask first.

@@ -257,6 +257,26 @@ fn after_a_restart_it_answers_503_until_the_first_mark_or_ten_seconds() {
 }
 
 #[test]
+fn after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of_until_a_mark() {
+    let mut rig = Rig::synced(true);
+    rig.put("a", 5, "one");
+    rig.put("b", 5, "one");
+    rig.mark();
+    rig.delete("b", 6);
+    rig.mark();
+    let mut alone = Rig::restarted(true, rig.stored());
+    alone.now = 10_001;
+    alone.read("start-1", &["a", "b", "x"]);
+    assert_eq!(alone.ask(&[]), Answer::NotYet(NotYet::NotKnown("x".into())), "it would be stopped");
+    assert_eq!(names(&alone.ask(&["a", "b"])), ["a"], "b it has let go of");
+    assert_eq!(names(&alone.ask(&[])), ["a"], "one that asks by name asks for x before it stops it");
+    assert_eq!(alone.ask(&["x"]), Answer::NotYet(NotYet::NotKnown("x".into())));
+    alone.welcome(11);
+    alone.mark();
+    assert!(names(&alone.ask(&["x"])).is_empty(), "now it knows");
+}
+
+#[test]
 fn silence_leaves_a_connection_and_drops_what_no_mark_followed() {
     let mut rig = Rig::synced(false);
     rig.put("a", 5, "one");
