@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::scratch_folder::ScratchFolder;
 
 /// Those that are started by name.
-const NAMES: [&str; 4] = ["weir-operator", "weir-sidecar", "streamer-sim", "supervisor"];
+const NAMES: [&str; 5] = ["weir-operator", "weir-sidecar", "streamer-sim", "supervisor", "kill-at-write"];
 
 /// A test binary does not hold cargo's build lock while it runs, and cargo's own lock serialises those who build at once.
 const CARGO: &str = env!("CARGO");
@@ -47,6 +47,11 @@ impl Programs {
     /// `supervisor`.
     pub fn supervisor(&self) -> PathBuf {
         self.path("supervisor")
+    }
+
+    /// `kill-at-write`.
+    pub fn kill_at_write(&self) -> PathBuf {
+        self.path("kill-at-write")
     }
 
     fn path(&self, name: &str) -> PathBuf {

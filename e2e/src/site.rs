@@ -44,6 +44,7 @@ use weir_feed::periods::Periods;
 pub use self::kind::Kind;
 pub use self::operator::Operator;
 pub use self::periods::{FAILOVER_AFTER, PATIENCE, PERIODS};
+pub use self::ports::free_address;
 pub use self::process::Process;
 pub use self::start::{Place, Plan};
 pub use self::stream::{StreamObject, credentials, secret, stream, url};

@@ -26,14 +26,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weir_feed::frames::About;
 use weir_feed::holder::journal::Changes;
-use weir_feed::holder::step::{Holder, Settings};
+use weir_feed::holder::step::{Holder, Input, Settings};
 
 use crate::cli::{Cli, LogFormat};
 use crate::connect::{Connect, Tcp};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
-use crate::replica::Replica;
+use crate::replica::{Replica, Trouble};
 use crate::run::{Clock, Event, Exit, Run, Said};
 use crate::streamer::StreamerApi;
 use crate::sync::{Feed, FeedSettings};
@@ -136,11 +136,14 @@ where
         "the server at --http-listen",
         axum::serve(health, http::router(ready, events.clone(), metrics.clone())).into_future(),
     );
-    let (replica, stored, error) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
-    if let Some(error) = &error {
-        tracing::error!(%error, "the replica cannot be opened: memory serves");
+    let (replica, stored, trouble) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
+    let mut holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
+    match trouble {
+        Some(Trouble::Unread(error)) => tracing::error!(%error, "the replica cannot be opened: memory serves"),
+        // It is told, shown and tried again like any other write that failed; nothing else comes of it before the loop runs.
+        Some(Trouble::Unwritable(error)) => drop(holder.step(Input::Persisted(Err(error)), clock.now())),
+        None => {}
     }
-    let holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
     let (to_writer, changes) = mpsc::channel(1);
     parts.spawn("the replica's writer", writer(replica, changes, events.clone()));
     let state = api::ApiState { events: events.clone(), key, metrics: metrics.clone() };

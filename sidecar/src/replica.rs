@@ -70,6 +70,9 @@ pub enum ReplicaError {
     Sqlite(#[from] rusqlite::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// It can be read, and takes no write.
+    #[error("{0}")]
+    Unwritable(String),
     /// A value that this program cannot have written.
     #[error("it holds {0}")]
     Unreadable(String),
@@ -94,6 +97,15 @@ impl ReplicaError {
     }
 }
 
+/// What is wrong with a replica that memory can do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It could not be read: memory begins with nothing.
+    Unread(String),
+    /// It was read, and takes no writes.
+    Unwritable(String),
+}
+
 /// The one writer of a replica's file.
 #[derive(Debug)]
 pub struct Replica {
@@ -105,9 +117,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Opens the replica in `data`, made if there is none, and reads it. One that cannot be read or made leaves the
-    /// sidecar to its memory, with the reason; only another streamer's, or a newer program's, is an error.
-    pub fn open(data: &Path, namespace: &str, streamer: &str) -> Result<(Self, Stored, Option<String>), ReplicaError> {
+    /// Opens the replica in `data`, made if there is none, and reads it. One that cannot be read, made or written leaves
+    /// the sidecar to its memory, with the reason; only another streamer's, or a newer program's, is an error.
+    pub fn open(data: &Path, namespace: &str, streamer: &str) -> Result<(Self, Stored, Option<Trouble>), ReplicaError> {
         let mut replica = Self {
             path: data.join(FILE),
             namespace: namespace.to_owned(),
@@ -115,25 +127,26 @@ impl Replica {
             connection: None,
         };
         match replica.load() {
-            Ok(stored) => Ok((replica, stored, None)),
+            Ok((stored, unwritable)) => Ok((replica, stored, unwritable.map(Trouble::Unwritable))),
             Err(error @ (ReplicaError::Foreign { .. } | ReplicaError::Newer { .. })) => Err(error),
             Err(error) if error.is_corrupt() => {
                 let aside = replica.set_aside();
                 tracing::error!(%error, path = %replica.path.display(), aside = ?aside.as_ref().ok(),
                     "the replica is corrupt: it is set aside, and the operator fills a new one");
                 match aside.and_then(|_| replica.load()) {
-                    Ok(stored) => Ok((replica, stored, None)),
-                    Err(error) => Ok((replica, Stored::default(), Some(error.to_string()))),
+                    Ok((stored, unwritable)) => Ok((replica, stored, unwritable.map(Trouble::Unwritable))),
+                    Err(error) => Ok((replica, Stored::default(), Some(Trouble::Unread(error.to_string())))),
                 }
             }
             Err(error) => {
                 let error = format!("{}: {error}", replica.path.display());
-                Ok((replica, Stored::default(), Some(error)))
+                Ok((replica, Stored::default(), Some(Trouble::Unread(error))))
             }
         }
     }
 
-    fn load(&mut self) -> Result<Stored, ReplicaError> {
+    /// Reads the file, and keeps it open if it can be written; otherwise says why not.
+    fn load(&mut self) -> Result<(Stored, Option<String>), ReplicaError> {
         self.connection = None;
         if let Some(directory) = self.path.parent() {
             // A directory that cannot be made shows in the open that follows.
@@ -141,15 +154,21 @@ impl Replica {
         }
         create_private(&self.path);
         let mut connection = Connection::open(&self.path)?;
-        let migrated = self.migrate(&mut connection);
+        let mut unwritable = None;
         // A disk that takes no writes may still hold a whole replica.
-        if let Err(error) = migrated {
-            let version = version(&connection).unwrap_or(0);
-            let unwritable = !error.is_corrupt() && matches!(error, ReplicaError::Sqlite(_));
-            if !unwritable || version != MIGRATIONS.len() {
+        if let Err(error) = self.migrate(&mut connection) {
+            if error.is_corrupt() || !matches!(error, ReplicaError::Sqlite(_)) {
                 return Err(error);
             }
-            tracing::error!(%error, "the replica cannot be written: memory serves");
+            let mut why = error.to_string();
+            if version(&connection).is_err() {
+                connection = self.open_as_it_is()?;
+                why = format!("no file can be made beside it ({why}): is its disk read-only?");
+            }
+            if version(&connection)? != MIGRATIONS.len() {
+                return Err(error);
+            }
+            unwritable = Some(why);
         }
         let check: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
         if check != "ok" {
@@ -157,8 +176,21 @@ impl Replica {
         }
         self.owned(&connection)?;
         let stored = read(&connection)?;
-        self.connection = Some(connection);
-        Ok(stored)
+        self.connection = Some(connection).filter(|_| unwritable.is_none());
+        Ok((stored, unwritable))
+    }
+
+    /// Opens a file that was closed in order: SQLite would make files beside it, which a read-only disk does not take.
+    fn open_as_it_is(&self) -> Result<Connection, ReplicaError> {
+        let log = with_suffix(&self.path, "-wal");
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            // Without it the file is older than what was promised.
+            return Err(ReplicaError::Unwritable(format!("{} cannot be read", log.display())));
+        }
+        let path = self.path.as_os_str().as_encoded_bytes();
+        let path = percent_encoding::percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+        Ok(Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?)
     }
 
     fn migrate(&self, connection: &mut Connection) -> Result<(), ReplicaError> {
@@ -201,11 +233,7 @@ impl Replica {
     /// Moves the file, and what belongs to it, out of the way. Returns its new path.
     fn set_aside(&mut self) -> Result<PathBuf, ReplicaError> {
         self.connection = None;
-        let suffixed = |suffix: &str| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(suffix);
-            PathBuf::from(path)
-        };
+        let suffixed = |suffix: &str| with_suffix(&self.path, suffix);
         let free = (1..).map(|number| suffixed(&format!(".corrupt-{number}")));
         let aside = free.into_iter().find(|path| !path.exists()).unwrap_or_else(|| suffixed(".corrupt"));
         std::fs::rename(&self.path, &aside)?;
@@ -227,25 +255,46 @@ impl Replica {
             self.connection = None;
         }
         if self.connection.is_none() {
-            self.load()?;
+            let (_, unwritable) = self.load()?;
+            if let Some(error) = unwritable {
+                return Err(ReplicaError::Unwritable(error));
+            }
             if !changes.whole {
                 return Err(ReplicaError::Unreadable("another state than this sidecar's memory".to_owned()));
             }
         }
-        let Some(connection) = &mut self.connection else {
+        let Some(mut connection) = self.connection.take() else {
             return Ok(());
         };
-        let transaction = connection.transaction()?;
-        if changes.whole {
-            transaction.execute_batch("DELETE FROM streams; DELETE FROM holds; DELETE FROM stopped;")?;
-        }
-        for (name, entry) in &changes.entries {
-            write_entry(&transaction, name, entry, changes.whole)?;
-        }
-        write_meta(&transaction, &changes.meta)?;
-        transaction.commit()?;
-        Ok(())
+        let written = transact(&mut connection, changes);
+        // A connection that found its file read-only never writes again: the next write opens it anew.
+        let read_only = match &written {
+            Err(ReplicaError::Sqlite(error)) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly),
+            _ => false,
+        };
+        self.connection = Some(connection).filter(|_| !read_only);
+        written
     }
+}
+
+/// Writes `changes` as one transaction.
+fn transact(connection: &mut Connection, changes: &Changes) -> Result<(), ReplicaError> {
+    let transaction = connection.transaction()?;
+    if changes.whole {
+        transaction.execute_batch("DELETE FROM streams; DELETE FROM holds; DELETE FROM stopped;")?;
+    }
+    for (name, entry) in &changes.entries {
+        write_entry(&transaction, name, entry, changes.whole)?;
+    }
+    write_meta(&transaction, &changes.meta)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// Makes the file, if there is none, readable by its owner alone: documents hold passwords. What SQLite puts beside it

@@ -22,6 +22,9 @@ use crate::replica::Replica;
 use crate::streamer::StreamerApi;
 use crate::sync::Link;
 
+/// Why an operator that listens gives nothing.
+const WAITS: &str = "another instance has this Streamer's name: this one gets nothing until that one is gone";
+
 /// What reaches the loop from outside.
 #[derive(Debug)]
 pub enum Event {
@@ -119,6 +122,7 @@ pub struct Run<C> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
     connected: bool,
+    waits: bool,
     foreign_host: Option<String>,
     replica_error: Option<String>,
     api_error: Option<String>,
@@ -284,6 +288,13 @@ impl<C: Connect> Run<C> {
                 tracing::warn!(term, revision, "no operator listens: the replica serves");
             }
         }
+        let waits = holder.waits();
+        if waits && !self.said.waits {
+            tracing::warn!(
+                "{WAITS}: give each sidecar a name of its own, unless that one is gone and this is to take its place"
+            );
+        }
+        self.said.waits = waits;
         let foreign = &holder.watch().foreign_host;
         if *foreign != self.said.foreign_host {
             self.said.foreign_host.clone_from(foreign);
@@ -338,7 +349,9 @@ impl<C: Connect> Run<C> {
         if self.said.unleased > 0 {
             notes.push(format!("{} streams with StopCapturing are not served: no lease", self.said.unleased));
         }
-        if !self.said.connected {
+        if self.said.waits {
+            notes.push(WAITS.to_owned());
+        } else if !self.said.connected {
             notes.push("no operator listens".to_owned());
         }
         let error = self.said.replica_error.as_ref();

@@ -71,6 +71,11 @@ impl Operator {
         .await
     }
 
+    /// What `/readyz` says, whatever its status.
+    pub async fn ready(&self) -> Result<String> {
+        Ok(self.client.get(format!("http://{}/readyz", self.http)).send().await?.text().await?)
+    }
+
     async fn get(&self, path: &str) -> Result<String> {
         let answer = self.client.get(format!("http://{}/{path}", self.http)).send().await?;
         let status = answer.status();

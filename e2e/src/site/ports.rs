@@ -15,7 +15,7 @@ const PORTS: std::ops::Range<u16> = 10_240..32_768;
 const TRIES: usize = 1_000;
 
 /// A loopback address whose port nobody has, and that is given out once by this process.
-pub(crate) fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut random = rand::rng();

@@ -16,19 +16,50 @@ pub struct Process {
     pub(crate) env: Vec<(String, OsString)>,
     log_file: PathBuf,
     child: Option<Child>,
+    /// The exit status with which it may end by itself, beside 0.
+    may_end_with: Option<i32>,
 }
 
 impl Process {
     /// Nothing is started yet. Its log is `NAME.log` in `folder`, all its lives in one.
     pub(crate) fn new(name: &str, program: PathBuf, folder: &Path) -> Self {
         let log_file = folder.join(format!("{name}.log"));
-        Self { name: name.to_owned(), program, args: Vec::new(), env: Vec::new(), log_file, child: None }
+        Self {
+            name: name.to_owned(),
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            log_file,
+            child: None,
+            may_end_with: None,
+        }
     }
 
     /// Adds `--NAME VALUE`.
     pub fn flag(&mut self, name: &str, value: impl Into<OsString>) {
         self.args.push(format!("--{name}").into());
         self.args.push(value.into());
+    }
+
+    /// From the next start on it is started by another program: `words`, which its own name and arguments follow.
+    pub fn start_within(&mut self, words: &[OsString]) {
+        let [program, before @ ..] = words else {
+            return;
+        };
+        let own = std::mem::replace(&mut self.program, program.into());
+        self.args.splice(0..0, before.iter().cloned().chain([own.into()]));
+    }
+
+    /// It is part of the scenario that it ends by itself with that exit status.
+    pub fn may_end_with(&mut self, code: i32) {
+        self.may_end_with = Some(code);
+    }
+
+    /// Waits for its end, and returns its exit status; `None` if a signal ended it.
+    pub async fn wait(&self) -> Result<Option<i32>> {
+        let ended = tokio::time::timeout(super::PATIENCE, self.child()?.wait()).await;
+        let status = ended.with_context(|| format!("{} goes on and should have ended", self.name))?;
+        Ok(status.code())
     }
 
     /// Starts it, with the arguments of before.
@@ -64,7 +95,7 @@ impl Process {
     /// Whether it ended without having been killed or stopped by us: with an exit status that is not 0.
     pub(super) fn failed(&self) -> Option<String> {
         let status = self.child.as_ref()?.exit_status()?;
-        let code = status.code().filter(|code| *code != 0)?;
+        let code = status.code().filter(|code| *code != 0 && Some(*code) != self.may_end_with)?;
         Some(format!("{} ended with exit status {code}", self.name))
     }
 

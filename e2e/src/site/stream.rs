@@ -42,6 +42,13 @@ impl StreamObject {
         self
     }
 
+    /// `spec.failover.after`.
+    #[must_use]
+    pub fn failover_after(mut self, after: &str) -> Self {
+        self.0["spec"]["failover"]["after"] = after.into();
+        self
+    }
+
     /// A field of `spec.config`.
     #[must_use]
     pub fn config(mut self, field: &str, value: Value) -> Self {

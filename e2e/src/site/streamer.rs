@@ -1,5 +1,6 @@
 //! One media server of a site: a streamer and the sidecar beside it, as two processes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use weir_feed::periods::Periods;
 
 use super::process::Process;
+use super::wait::until;
 use super::{periods, ports};
 use crate::programs::Programs;
 
@@ -144,6 +146,11 @@ impl Streamer {
         Ok(answer.error_for_status()?.text().await?)
     }
 
+    /// What the sidecar's `/readyz` says.
+    pub async fn ready(&self) -> Result<String> {
+        Ok(self.client.get(format!("http://{}/readyz", self.http)).send().await?.text().await?)
+    }
+
     /// The value of one line of its `/metrics`; 0 where it is not said.
     pub async fn metric(&self, line: &str) -> Result<f64> {
         super::metric(&self.metrics().await?, line)
@@ -160,5 +167,17 @@ impl Streamer {
         let mut body: Value = answer.json().await?;
         ensure!(body["streams"].is_array(), "an answer without streams: {body}");
         Ok((status, body["streams"].as_array_mut().map(std::mem::take).unwrap_or_default()))
+    }
+
+    /// Waits until the sidecar would answer with exactly these streams; what they are is returned.
+    pub async fn await_answer(&self, names: &BTreeSet<String>) -> Result<Vec<Value>> {
+        until(&format!("{} answers {} streams", self.sidecar.name(), names.len()), async || {
+            let (status, streams) = self.answer().await?;
+            ensure!(status == 200, "it answers {status}");
+            let answered: BTreeSet<&str> = streams.iter().filter_map(|stream| stream["name"].as_str()).collect();
+            ensure!(answered == names.iter().map(String::as_str).collect(), "it answers {answered:?}, not {names:?}");
+            Ok(streams)
+        })
+        .await
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::grant::Seal;
 use crate::periods::Periods;
 
-/// The protocol's version, in hello and welcome.
+/// The protocol's version, in hello and welcome. Within one version fields and types of frames may be added, which the
+/// other end passes over; everything else (a new value of a field too) is another version, and both ends say so.
 pub const VERSION: u32 = 1;
 
 /// The longest line that either end accepts, in bytes.
@@ -213,6 +214,9 @@ pub enum Up {
     },
     /// The session ends in order.
     Goodbye {},
+    /// Of a newer program: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Frames from the leader to the sidecar.
@@ -255,6 +259,9 @@ pub enum Down {
     Wait {},
     /// The hello is refused, for good.
     Refused { message: String },
+    /// Of a newer program: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One stream's row.
@@ -287,5 +294,20 @@ pub fn digest_entry(set: &mut crate::digest::SetDigest, name: &str, row: Option<
     }
     if let Some(epoch) = hold {
         set.toggle(&["hold", name, &epoch.to_string()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_a_newer_program_is_passed_over_and_a_broken_one_is_not() {
+        let read = serde_json::from_str::<Down>;
+        assert_eq!(read(r#"{"type":"weather","sun":{"type":"ping"}}"#).unwrap(), Down::Unknown);
+        read(r#"{"type":"ping","term":"high"}"#).unwrap_err();
+        let newer = r#"{"type":"applied","revision":7,"took":{"ms":3}}"#;
+        assert_eq!(serde_json::from_str::<Up>(newer).unwrap(), Up::Applied { revision: 7 });
+        assert_eq!(serde_json::from_str::<Up>(r#"{"type":"weather","sun":[1]}"#).unwrap(), Up::Unknown);
     }
 }

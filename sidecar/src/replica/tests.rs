@@ -188,13 +188,45 @@ fn a_full_disk_is_an_error_and_everything_is_written_when_there_is_room() {
 }
 
 #[test]
+fn a_replica_that_was_read_only_is_written_again_without_a_restart() {
+    let data = TempDir::new().unwrap();
+    let (mut replica, _) = open(data.path());
+    // SQLite itself answers so, and does for as long as the connection lives, where the disk takes no writes.
+    replica.connection.as_ref().unwrap().pragma_update(None, "query_only", true).unwrap();
+    let error = replica.write(&changes(&rows(), &meta(), false)).unwrap_err();
+    assert!(error.to_string().contains("readonly"), "{error}");
+    replica.write(&changes(&rows(), &meta(), false)).expect_err("a part of the state would pass for all of it");
+    replica.write(&changes(&rows(), &meta(), true)).unwrap();
+    drop(replica);
+    assert_eq!(open(data.path()).1.rows, rows());
+}
+
+#[test]
+fn a_replica_that_was_closed_in_order_is_read_as_it_is_and_one_with_a_log_is_not() {
+    let data = TempDir::new().unwrap();
+    let stored = filled(data.path());
+    let (replica, _) = open(data.path());
+    let Err(error) = replica.open_as_it_is() else { panic!("its log was passed over") };
+    assert!(error.to_string().contains("-wal"), "{error}");
+    let (path, folder) = (replica.path.clone(), data.path().join("with space & 100%"));
+    drop(replica);
+    assert!(!with_suffix(&path, "-wal").exists(), "closed in order");
+    std::fs::create_dir(&folder).unwrap();
+    let moved = folder.join(FILE);
+    std::fs::rename(&path, &moved).unwrap();
+    let replica = Replica { path: moved, namespace: "media".into(), streamer: "s1".into(), connection: None };
+    assert_eq!(read(&replica.open_as_it_is().unwrap()).unwrap(), stored);
+    assert!(!with_suffix(&replica.path, "-wal").exists(), "and nothing was made beside it");
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_made_leaves_the_sidecar_to_its_memory() {
     let data = TempDir::new().unwrap();
     let in_the_way = data.path().join("file");
     std::fs::write(&in_the_way, "").unwrap();
     let (mut replica, stored, error) = Replica::open(&in_the_way, "media", "s1").unwrap();
     assert_eq!(stored, Stored::default());
-    assert!(error.unwrap().contains("file"));
+    assert!(matches!(error, Some(Trouble::Unread(error)) if error.contains("file")));
     replica.write(&changes(&rows(), &meta(), false)).unwrap_err();
     std::fs::remove_file(&in_the_way).unwrap();
     replica.write(&changes(&rows(), &meta(), false)).expect_err("a part of the state would pass for all of it");

@@ -120,6 +120,7 @@ impl Holder {
             }
             Down::Wait {} => session.waits = true,
             Down::Refused { message } => self.leave(Why::Refused(message), out),
+            Down::Unknown => {}
             edit @ (Down::Put(_) | Down::Delete { .. } | Down::Hold { .. } | Down::Mark { .. }) => {
                 session.deferred.push_back(edit);
             }
@@ -323,6 +324,11 @@ impl Holder {
             replica_error: self.journal.error().map(str::to_owned),
             lease: Some(report),
         }));
+    }
+
+    /// A leader has it wait for its name, which another instance holds.
+    pub fn waits(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.waits && !session.welcome)
     }
 
     pub(super) fn is_welcome(&self) -> bool {

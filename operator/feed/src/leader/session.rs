@@ -330,7 +330,7 @@ impl Leader {
         }
         session.holder_heard = observed;
         match frame {
-            Up::Hello(_) => {}
+            Up::Hello(_) | Up::Unknown => {}
             Up::Alive { polled, api, config, load, foreign_host, replica_error, lease } => {
                 if let Some(polled) = polled {
                     session.polled_at = observed.saturating_sub(polled);

@@ -31,9 +31,9 @@ pub(super) struct Picture {
     pub(super) admission: Admission,
     pub(super) registered: Registered,
     declared: Declared,
-    /// Whether Streams are known now, and whether Streamers and Secrets ever were.
-    streams_known: bool,
-    others_known: bool,
+    /// Whether it was ever known what is declared: then it stays as it was while the directory cannot be read, so that
+    /// nothing is taken away and a streamer that dies meanwhile fails over.
+    known: bool,
     /// What is wrong with the directory as a whole, and with the registered Streamers.
     unknown: Option<String>,
     damaged: Option<String>,
@@ -53,8 +53,7 @@ impl Picture {
             admission: Admission::new(namespaces, Known::load(state)?),
             registered: Registered::open(state)?,
             declared: Declared::default(),
-            streams_known: false,
-            others_known: false,
+            known: false,
             unknown: None,
             damaged: None,
             unwritten: None,
@@ -83,18 +82,17 @@ impl Picture {
             Look::Changing => return Refreshed::Changing,
             Look::Unknown(why) => {
                 self.pending |= self.unknown.as_ref() != Some(&why);
-                if !self.others_known && !self.admission.known.0.is_empty() {
+                if !self.known && !self.admission.known.0.is_empty() {
                     let remembered = self.admission.remembered();
                     self.declared = self.admission.admit(remembered, wall);
-                    self.others_known = true;
+                    self.known = true;
                 }
-                self.streams_known = false;
                 self.unknown = Some(why);
             }
             Look::Read { documents, problems } => {
                 self.declared = self.admission.admit(documents, wall);
                 self.declared.problems.splice(0..0, problems);
-                (self.streams_known, self.others_known) = (true, true);
+                self.known = true;
                 self.unknown = None;
                 self.pending = true;
             }
@@ -126,9 +124,9 @@ impl Picture {
             with_status(streamer, statuses.streamers.get(object));
         }
         Observed {
-            streams: self.streams_known.then(|| self.declared.streams.clone()),
-            streamers: self.others_known.then_some(streamers),
-            secrets: self.others_known.then(|| self.declared.secrets.clone()),
+            streams: self.known.then(|| self.declared.streams.clone()),
+            streamers: self.known.then_some(streamers),
+            secrets: self.known.then(|| self.declared.secrets.clone()),
             terminating: BTreeSet::new(),
             problems: self.problems(),
         }
@@ -139,7 +137,6 @@ impl Picture {
         let observed = self.observed(statuses);
         match kind {
             Kind::Stream => {
-                // Also while they are not known: what was read last is what goes on.
                 let status = |object: &ObjectRef| statuses.streams.get(object).map(|status| json!(status));
                 self.list(kind, &self.declared.streams, status)
             }
