@@ -53,7 +53,49 @@ fn yaml(text: &str) -> Result<Vec<Value>, String> {
         value.apply_merge().map_err(|error| in_document(&error))?;
         serde_json::to_value(value).map_err(|error| in_document(&error))
     });
-    documents.collect()
+    let values: Vec<Value> = documents.collect::<Result<_, _>>()?;
+    refuse_other_booleans(text, &values)?;
+    Ok(values)
+}
+
+/// `kubectl` reads YAML 1.1, for which `yes`, `on`, `n` … without quotes are booleans. They are text here: a manifest that
+/// would mean one thing in a cluster and another here is refused.
+fn refuse_other_booleans(text: &str, values: &[Value]) -> Result<(), String> {
+    // What only one of the two can read is none of this one's business.
+    let Ok(other) = serde_saphyr::from_multiple::<Value>(text) else {
+        return Ok(());
+    };
+    let (ours, theirs) =
+        (values.iter().filter(|value| !value.is_null()), other.iter().filter(|value| !value.is_null()));
+    for (ours, theirs) in ours.zip(theirs) {
+        let Some((path, word, meant)) = other_boolean(ours, theirs) else {
+            continue;
+        };
+        return Err(format!(
+            "{path} is {word}, which is {meant} for kubectl and text here: write {meant}, or put it in quotes if it is text"
+        ));
+    }
+    Ok(())
+}
+
+/// Where one reading has text and the other a boolean: the path, the text and the boolean.
+fn other_boolean(ours: &Value, theirs: &Value) -> Option<(String, String, bool)> {
+    let within = |key: String, ours: &Value, theirs: &Value| {
+        let (path, word, meant) = other_boolean(ours, theirs)?;
+        let between = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+        Some((format!("{key}{between}{path}"), word, meant))
+    };
+    match (ours, theirs) {
+        (Value::String(word), Value::Bool(meant)) => Some((String::new(), word.clone(), *meant)),
+        (Value::Object(ours), Value::Object(theirs)) => {
+            ours.iter().find_map(|(key, value)| within(key.clone(), value, theirs.get(key)?))
+        }
+        (Value::Array(ours), Value::Array(theirs)) => {
+            let items = ours.iter().zip(theirs).enumerate();
+            items.into_iter().find_map(|(index, (ours, theirs))| within(format!("[{index}]"), ours, theirs))
+        }
+        _ => None,
+    }
 }
 
 /// A List stands for its items, as for `kubectl`.
@@ -102,6 +144,26 @@ mod tests {
     fn anchors_and_merges_are_filled_in() {
         let text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n";
         assert_eq!(parse("a.yaml", text.as_bytes()).unwrap()[0].value["y"], serde_json::json!({"a": 1, "b": 3}));
+    }
+
+    #[test]
+    fn a_word_that_is_a_boolean_for_kubectl_alone_is_refused_and_in_quotes_it_is_text() {
+        for (text, what) in [
+            (
+                "---\n# nothing\n---\na: 1\n---\nspec:\n  disabled: yes\n",
+                "spec.disabled is yes, which is true for kubectl",
+            ),
+            ("spec: {config: {title: Off}}\n", "spec.config.title is Off, which is false for kubectl"),
+            ("inputs:\n- url: a\n- [x, n]\n", "inputs[1][1] is n, which is false for kubectl"),
+        ] {
+            let error = parse("a.yaml", text.as_bytes()).unwrap_err();
+            assert!(error.starts_with(what) && error.contains("in quotes"), "{error}");
+        }
+        let fine =
+            "a: 'yes'\nb: \"no\"\nc: true\nd: |\n  on\ne: yesterday\nf: no.1\ng: !!str on\nh: 0x10\ni: 2026-01-01\n";
+        let parsed = parse("a.yaml", fine.as_bytes()).unwrap();
+        assert_eq!((&parsed[0].value["a"], &parsed[0].value["c"]), (&"yes".into(), &true.into()));
+        assert_eq!(parse("a.json", br#"{"a": "yes"}"#).unwrap().len(), 1);
     }
 
     #[test]
