@@ -247,7 +247,8 @@ impl<C: Connect> Feed<C> {
                     }
                     return Ended::Left(why);
                 }
-                Err(_) => anyhow::anyhow!("it takes no more frames"),
+                // The loop could send nothing more, and has let go of the link: it has no more to say about it.
+                Err(_) => return Ended::Broken(anyhow::anyhow!("it takes no more frames")),
             },
             error = &mut talk => error,
         };

@@ -96,6 +96,32 @@ async fn a_token_that_is_refused_is_told_from_a_feed_that_is_down() {
     }
 }
 
+#[tokio::test]
+async fn a_leader_that_takes_no_more_frames_ends_the_connection_and_not_the_sidecar() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    // It answers, and says nothing.
+    let silent = || async { axum::body::Body::from_stream(futures::stream::pending::<std::io::Result<Vec<u8>>>()) };
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/feed/v1", post(silent))).await.unwrap() });
+    let (events, mut incoming) = mpsc::channel(10);
+    let mut feed = Feed::new(
+        FeedSettings { urls: vec![url], ca_file: None, token_file: None },
+        Tcp,
+        StdRng::from_os_rng(),
+        events,
+    );
+    let target = feed.targets().await.pop_front().unwrap();
+    // What the loop does when a frame cannot be sent.
+    tokio::spawn(async move {
+        let Some(Event::Connected { link, .. }) = incoming.recv().await else { panic!("connected") };
+        drop(link);
+        incoming.recv().await
+    });
+    let ended = feed.connect(&target).await;
+    assert!(matches!(&ended, Ended::Broken(why) if why.to_string().contains("no more frames")), "{ended:?}");
+}
+
 #[test]
 fn only_a_round_in_which_nobody_may_be_of_another_mind_soon_can_wait() {
     let refused = || Ended::NotLetIn(NotLetIn(StatusCode::UNAUTHORIZED));
