@@ -11,6 +11,7 @@ use crate::time::Now;
 
 pub mod known;
 mod lease;
+mod look;
 mod may_run;
 mod pump;
 pub mod session;
@@ -66,6 +67,9 @@ pub struct Leader {
     first_ready: Option<u64>,
     /// Ask for the list of slices again at this time.
     list_at: Option<u64>,
+    /// Look at the newest slice at this time; the look that is under way, with the version it must show at least.
+    look_at: u64,
+    looking: Option<(Op, u64)>,
     /// The last operation on the API, and the list that is under way.
     ops: Op,
     listing: Option<Op>,
@@ -114,6 +118,8 @@ impl Leader {
             unheard: None,
             first_ready: None,
             list_at: None,
+            look_at: 0,
+            looking: None,
             ops: 0,
             listing: None,
             list_version: 0,

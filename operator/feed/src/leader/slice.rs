@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::step::{Op, Slice};
+use crate::periods::Periods;
 use crate::record::Record;
 
 /// One Placement object as the leader knows it.
@@ -23,6 +24,8 @@ pub(super) struct SliceState {
     pub(super) seen: u64,
     /// The watch has shown it deleted.
     pub(super) seen_deleted: bool,
+    /// How often in a row it could not be read or taken (as far as that matters): nobody else is kept waiting for it.
+    pub(super) failures: u8,
 }
 
 /// What is under way with a slice.
@@ -69,9 +72,24 @@ impl SliceState {
         self.stage == Stage::Idle
     }
 
-    /// Nothing is under way that a plan would have to wait for.
+    /// Nothing is under way.
     pub(super) fn quiet(&self) -> bool {
         matches!(self.stage, Stage::Idle | Stage::Blocked { .. })
+    }
+
+    /// Something is under way that a plan has to wait for. A slice that only fails again and again is left out of plans:
+    /// each stream is in one slice alone, and the others' streamers fail too.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        !self.quiet() && self.failures == 0
+    }
+}
+
+impl SliceState {
+    /// Counts a failure; the answer is in how many ms to try again, later and later.
+    pub(super) fn failed(&mut self, periods: &Periods) -> u64 {
+        let pause = (periods.ping << self.failures).min(periods.period);
+        self.failures = (self.failures + 1).min(8);
+        pause
     }
 }
 

@@ -227,6 +227,7 @@ impl super::Leader {
                 self.correct(now, &mut effects);
                 self.follow_policies(now, &mut effects);
                 self.look_again_at_what_is_held();
+                self.look(now, &mut effects);
             }
             self.pump(now, &mut effects);
         }
@@ -258,6 +259,8 @@ impl super::Leader {
                 self.listing = None;
                 self.list_failed(&message, now, effects);
             }
+            Input::Read { op, slice, .. } if self.is_looking(op) => self.looked(slice.as_ref(), effects),
+            Input::ReadFailed { op, .. } if self.is_looking(op) => self.looked(None, effects),
             Input::Read { op, id, slice } if self.awaits(&id, op) => self.read(&id, slice, now, effects),
             Input::ReadFailed { op, id, message } if self.awaits(&id, op) => {
                 self.read_failed(&id, &message, now, effects);

@@ -79,6 +79,7 @@ impl Leader {
         self.role = Role::Leading;
         self.led_since = self.observed(now);
         self.budget_at = self.led_since;
+        self.look_at = self.led_since + self.periods.period;
         let releasing: Vec<_> = self
             .records()
             .filter(|(_, record)| record.phase == crate::record::Phase::Releasing)
@@ -122,7 +123,8 @@ impl Leader {
             }
             (Outcome::Refused { message } | Outcome::Unknown { message }, _) => {
                 effects.push(Effect::Warn { message: format!("{id} could not be taken again: {message}") });
-                state.stage = Stage::ReadAt { at: observed + self.periods.ping, take: true };
+                let at = observed + state.failed(&self.periods);
+                state.stage = Stage::ReadAt { at, take: true };
             }
         }
     }
@@ -198,12 +200,13 @@ impl Leader {
     }
 
     pub(super) fn read_failed(&mut self, id: &SliceId, message: &str, now: Now, effects: &mut Vec<Effect>) {
-        let at = self.observed(now) + self.periods.ping;
+        let observed = self.observed(now);
         let Some(state) = self.slices.get_mut(id) else {
             return;
         };
         if let Stage::Reading { take } = state.stage {
             effects.push(Effect::Warn { message: format!("{id} cannot be read: {message}") });
+            let at = observed + state.failed(&self.periods);
             state.stage = Stage::ReadAt { at, take };
         }
     }

@@ -83,7 +83,7 @@ impl Leader {
 
     /// Writes under way.
     pub fn busy(&self) -> usize {
-        self.slices.values().filter(|slice| !slice.quiet()).count()
+        self.slices.values().filter(|slice| slice.keeps_waiting()).count()
     }
 
     /// The records, as last acknowledged.

@@ -18,13 +18,13 @@ pub(super) const MINUTE: u64 = 60_000;
 const BUDGET: u64 = 1_048;
 
 impl Leader {
-    /// Whether a plan can be carried out now: we lead, everything is known, and no write is under way.
+    /// Whether a plan can be carried out now: we lead, everything is known, and no write is under way that may yet succeed.
     pub fn may_plan(&self, now: Now) -> bool {
         self.role == Role::Leading
             && now.mono < self.deadline
             && self.wants.is_some()
             && self.expected.is_some()
-            && self.slices.values().all(super::slice::SliceState::quiet)
+            && !self.slices.values().any(super::slice::SliceState::keeps_waiting)
     }
 
     /// In how many ms a write that is not urgent fits the budget.
@@ -135,6 +135,7 @@ impl Leader {
         let (op, term) = (self.next_op(), self.term);
         let state = self.slices.entry(id.clone()).or_default();
         state.op = op;
+        state.failures = 0;
         if let Some(version) = state.version {
             effects.push(Effect::WriteSlice {
                 op,

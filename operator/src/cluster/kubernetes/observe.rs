@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use weir_crds::stream::Stream;
 use weir_crds::streamer::Streamer;
 
@@ -18,6 +18,7 @@ use super::lean::{Lean, entry, object_ref};
 use super::request::Failure;
 use super::store::{Listing, Store};
 use super::{Kubernetes, Scope, Shared};
+use crate::clock::now;
 use crate::cluster::{CREDENTIALS, Credentials, ObjectRef, Observed};
 
 /// How long one watch lasts before it is begun anew, in seconds: a connection that has died silently is noticed then.
@@ -39,23 +40,32 @@ pub(super) enum Told<K> {
     },
 }
 
+/// A watch that goes on for as long as somebody listens.
+pub(super) struct Watched<K> {
+    pub(super) told: mpsc::Receiver<Told<K>>,
+    /// Told, it lists anew.
+    again: Arc<Notify>,
+}
+
 /// Watches for as long as somebody listens.
-pub(super) fn watched<K>(api: Api<K>, config: watcher::Config) -> mpsc::Receiver<Told<K>>
+pub(super) fn watched<K>(api: Api<K>, config: watcher::Config) -> Watched<K>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel(256);
+    let (sender, told) = mpsc::channel(256);
+    let again = Arc::new(Notify::new());
+    let asked = Arc::clone(&again);
     tokio::spawn(async move {
         let listener = sender.clone();
         tokio::select! {
             () = listener.closed() => {}
-            () = tell(api, config.timeout(WATCH), sender) => {}
+            () = tell(api, config.timeout(WATCH), sender, &asked) => {}
         }
     });
-    receiver
+    Watched { told, again }
 }
 
-async fn tell<K>(api: Api<K>, config: watcher::Config, sender: mpsc::Sender<Told<K>>)
+async fn tell<K>(api: Api<K>, config: watcher::Config, sender: mpsc::Sender<Told<K>>, again: &Notify)
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
@@ -63,24 +73,26 @@ where
     loop {
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
         let (begun, mut failed) = (Instant::now(), None);
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = again.notified() => break,
+            };
             match event {
-                Ok(event) => {
+                Some(Ok(event)) => {
                     if sender.send(Told::Event(event)).await.is_err() {
                         return;
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     failed = Some(error);
                     break;
                 }
+                None => return,
             }
         }
-        let Some((why, code)) = failed.map(sentence) else {
-            return;
-        };
         // Expired: the list is only too old to go on from.
-        if code != Some(410) {
+        if let Some((why, code)) = failed.map(sentence).filter(|(_, code)| *code != Some(410)) {
             let forget = code == Some(404);
             if sender.send(Told::Failed { why, forget }).await.is_err() {
                 return;
@@ -156,7 +168,7 @@ impl Kubernetes {
     fn follow<K, V>(
         &self,
         index: usize,
-        mut told: mpsc::Receiver<Told<K>>,
+        watched: Watched<K>,
         target: &Target<V>,
         read: fn(K) -> (ObjectRef, V),
         scope: &Scope,
@@ -166,6 +178,7 @@ impl Kubernetes {
     {
         let name = format!("{}{scope}", target.what);
         let (shared, listing) = (self.shared.clone(), target.listing);
+        let Watched { mut told, again } = watched;
         self.spawn(async move {
             while let Some(told) = told.recv().await {
                 // Reading comes before the lock: it is the long part.
@@ -174,9 +187,16 @@ impl Kubernetes {
                 let Some(listing) = listing(&mut store, index) else {
                     return;
                 };
-                let changed = match told {
-                    Told::Event(event) => listing.take(event),
-                    Told::Failed { why, forget } => {
+                let doubt = if let Told::Event(event) = &told { listing.doubt(event, now().mono) } else { None };
+                let changed = match (doubt, told) {
+                    (Some(why), _) => {
+                        tracing::warn!("{name}: {why}");
+                        listing.fail(format!("{name}: {why}"), false);
+                        again.notify_one();
+                        true
+                    }
+                    (None, Told::Event(event)) => listing.take(event),
+                    (None, Told::Failed { why, forget }) => {
                         listing.fail(format!("{name} cannot be watched: {why}"), forget);
                         true
                     }
@@ -194,7 +214,7 @@ impl Kubernetes {
             Scope::All => watcher::Config::default(),
             Scope::Namespace(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
         };
-        let mut told = watched(Api::<Lean<Namespace>>::all(self.client.clone()), config);
+        let mut told = watched(Api::<Lean<Namespace>>::all(self.client.clone()), config).told;
         let shared = self.shared.clone();
         self.spawn(async move {
             while let Some(told) = told.recv().await {

@@ -211,7 +211,7 @@ impl Kubernetes {
     pub(super) fn start_watching_slices(&self) -> mpsc::Receiver<SliceSeen> {
         let (sender, receiver) = mpsc::channel(256);
         for (index, scope) in self.scopes().into_iter().enumerate() {
-            let told = watched(scope.api::<Head>(&self.client), watcher::Config::default());
+            let told = watched(scope.api::<Head>(&self.client), watcher::Config::default()).told;
             let watching = follow(index, scope, told, self.shared.clone(), sender.clone());
             self.spawn(watching);
         }

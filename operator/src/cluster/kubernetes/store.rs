@@ -9,6 +9,10 @@ use weir_crds::streamer::Streamer;
 use super::lean::Entry;
 use crate::cluster::{Credentials, Object, ObjectRef, Observed};
 
+/// For how long (ms) an empty list is not believed where there was something: it is far more often something before the
+/// API server that answers for it than a user who deleted everything while nobody watched.
+const DOUBT: u64 = 60_000;
+
 /// One list in one scope, as its watch tells it.
 #[derive(Debug)]
 pub(super) struct Listing<V> {
@@ -17,11 +21,13 @@ pub(super) struct Listing<V> {
     /// What a list that is still coming has brought so far.
     arriving: BTreeMap<ObjectRef, V>,
     problem: Option<String>,
+    /// Since when the lists that come are empty and not believed, monotonic ms.
+    doubted: Option<u64>,
 }
 
 impl<V> Default for Listing<V> {
     fn default() -> Self {
-        Self { known: None, arriving: BTreeMap::new(), problem: None }
+        Self { known: None, arriving: BTreeMap::new(), problem: None, doubted: None }
     }
 }
 
@@ -55,6 +61,23 @@ impl<V> Listing<V> {
             }
         }
         true
+    }
+
+    /// Why an event is not to be taken in yet, if so: an empty list is asked for again before all that was there is gone.
+    pub(super) fn doubt(&mut self, event: &Event<(ObjectRef, V)>, now: u64) -> Option<String> {
+        if !matches!(event, Event::InitDone) {
+            return None;
+        }
+        let known = self.known.as_ref().map_or(0, BTreeMap::len);
+        let since = self.doubted.take().unwrap_or(now);
+        if known == 0 || !self.arriving.is_empty() || now.saturating_sub(since) >= DOUBT {
+            return None;
+        }
+        self.doubted = Some(since);
+        let wait = DOUBT / 1_000;
+        Some(format!(
+            "the list is empty although {known} were there: it is asked for again, and not believed for {wait} s"
+        ))
     }
 
     /// The watch has failed: the list stays as it was, or (its kind is gone) is not known any more.
@@ -247,6 +270,27 @@ mod tests {
         store.secrets[0].take(Event::InitDone);
         assert_eq!(names(&store).unwrap(), [""; 0]);
         assert_eq!(store.observed().problems, [""; 0]);
+    }
+
+    #[test]
+    fn an_empty_list_is_not_believed_before_it_has_come_for_a_minute() {
+        let mut store = Store::new(1);
+        let listing = &mut store.secrets[0];
+        assert_eq!(listing.doubt(&Event::InitDone, 0), None, "nothing was there");
+        listing.take(Event::InitApply(secret("a")));
+        assert_eq!(listing.doubt(&Event::InitDone, 0), None, "something comes");
+        listing.take(Event::InitDone);
+        for (at, doubted) in [(5_000, true), (64_999, true), (65_000, false), (66_000, true)] {
+            listing.take(Event::Init);
+            assert_eq!(listing.doubt(&Event::InitDone, at).is_some(), doubted, "at {at}");
+        }
+        assert_eq!(listing.doubt(&Event::Delete(secret("a")), 66_000), None, "a deletion that was seen is one");
+        listing.take(Event::InitApply(secret("a")));
+        assert_eq!(listing.doubt(&Event::InitDone, 70_000), None);
+        listing.take(Event::InitDone);
+        listing.take(Event::Init);
+        let why = listing.doubt(&Event::InitDone, 130_000).unwrap();
+        assert!(why.contains("empty although 1 were there"), "{why}");
     }
 
     #[test]

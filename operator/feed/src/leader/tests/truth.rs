@@ -210,3 +210,70 @@ fn a_slice_that_cannot_be_made_again_keeps_nobody_from_planning() {
     stage.pass(16_000, &[one, two]);
     assert_eq!(stage.record("a").unwrap().streamer, "s1", "what is known is written again once it can be");
 }
+
+#[test]
+fn a_slice_that_the_api_does_not_answer_for_keeps_nobody_from_planning_the_others() {
+    let (mut stage, _, _) = two();
+    stage.plan("b", place("b", "s1"));
+    let (stuck, other) = (SliceId::of(&stream("b")), SliceId::of(&stream("a")));
+    assert_ne!(stuck, other);
+    let moved = vec![(stream("b"), Change::Move { streamer: "s2".into(), previous: None }, true)];
+    let plan = |changes| Input::Plan { changes, held_removals: BTreeMap::new() };
+    let mut effects = stage.leader.step(plan(moved.clone()), stage.now);
+    assert!(!stage.leader.may_plan(stage.now), "a write is under way");
+    let message = || "no answer".to_owned();
+    for fails in 0..3 {
+        let failed: Vec<Input> = effects
+            .drain(..)
+            .filter_map(|effect| match effect {
+                Effect::WriteSlice { op, id, .. } | Effect::TakeSlice { op, id, .. } => {
+                    Some(Input::Written { op, id, outcome: Outcome::Unknown { message: message() } })
+                }
+                Effect::ReadSlice { op, id } => Some(Input::ReadFailed { op, id, message: message() }),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(failed.len(), 1, "after {fails} failures nothing is tried");
+        for input in failed {
+            effects.extend(stage.leader.step(input, stage.now));
+        }
+        stage.now = Now { mono: stage.now.mono + Periods::default().ping, ..stage.now };
+        effects.extend(stage.leader.step(Input::Tick, stage.now));
+        assert_eq!(stage.leader.may_plan(stage.now), fails > 0, "after {fails} failures");
+    }
+    assert!(
+        stage.leader.step(plan(moved), stage.now).is_empty(),
+        "what is under way may yet land: it is not written over"
+    );
+    let urgent = vec![(stream("a"), place("a", "s2"), true)];
+    let written = stage.leader.step(plan(urgent), stage.now);
+    assert!(matches!(&written[..], [Effect::CreateSlice { id, .. } | Effect::WriteSlice { id, .. }] if *id == other));
+}
+
+#[test]
+fn a_quiet_leader_looks_at_its_newest_slice_once_a_period_and_sees_a_storage_that_went_back() {
+    let (mut stage, _, _) = two();
+    stage.plan("b", place("b", "s1"));
+    stage.plan("a", place("a", "s1"));
+    let newest = SliceId::of(&stream("a"));
+    let mut looks = 0;
+    let periods = Periods::default();
+    for _ in 0..periods.period * 3 / periods.ping {
+        stage.now = Now { mono: stage.now.mono + periods.ping, ..stage.now };
+        for effect in stage.leader.step(Input::Tick, stage.now) {
+            if let Effect::ReadSlice { op, id } = effect {
+                assert_eq!(id, newest);
+                looks += 1;
+                assert!(stage.leader.may_plan(stage.now), "a look keeps nobody waiting");
+                stage.give(Input::Read { op, slice: stage.slices.get(&id).cloned(), id });
+            }
+        }
+    }
+    assert_eq!((looks, &stage.exit), (3, &None));
+    stage.slices.get_mut(&newest).unwrap().version -= 1;
+    for _ in 0..periods.period / periods.ping {
+        stage.now = Now { mono: stage.now.mono + periods.ping, ..stage.now };
+        stage.give(Input::Tick);
+    }
+    assert!(stage.exit.unwrap().contains("went back in time"));
+}
