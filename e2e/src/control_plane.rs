@@ -17,6 +17,7 @@ mod certificates;
 mod kubeconfig;
 mod objects;
 mod processes;
+mod restore;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

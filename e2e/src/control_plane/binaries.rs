@@ -23,6 +23,8 @@ const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/control-plane");
 pub enum Program {
     /// The store under the API server.
     Etcd,
+    /// What restores the store from a copy.
+    Etcdutl,
     /// The API server.
     KubeApiserver,
     /// Garbage collection by owner reference, namespace deletion, default ServiceAccounts,
@@ -37,6 +39,7 @@ impl Program {
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
+            Self::Etcdutl => "etcdutl",
             Self::KubeApiserver => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
@@ -47,6 +50,7 @@ impl Program {
     fn package(self) -> &'static str {
         match self {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::Etcdutl => "go.etcd.io/etcd/etcdutl/v3",
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
@@ -219,7 +223,7 @@ impl Recipe {
     async fn build(&self, program: Program, folder: &Path) -> Result<()> {
         eprintln!(
             "building {program} {}into {} (only once; the whole control plane takes some minutes)",
-            if program == Program::Etcd { "" } else { "of Kubernetes " },
+            if matches!(program, Program::Etcd | Program::Etcdutl) { "" } else { "of Kubernetes " },
             folder.display()
         );
         let started = Instant::now();

@@ -14,6 +14,10 @@ use crate::child::Child;
 const SERVICE_ADDRESSES: &str = "10.0.0.0/24";
 pub(super) const FIRST_SERVICE_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
 
+/// The only member of etcd's cluster, and the URL that it says its peers would find it at: nobody asks.
+pub(super) const ETCD_NAME: &str = "weir";
+pub(super) const ETCD_PEER: &str = "http://localhost:2380";
+
 /// A process that can be ended and started again with the same arguments.
 pub(super) struct Part {
     program: Program,
@@ -71,11 +75,13 @@ pub(super) fn etcd_data(folder: &Path) -> PathBuf {
 
 pub(super) fn etcd_args(folder: &Path) -> Vec<OsString> {
     vec![
-        "--name=weir".into(),
+        format!("--name={ETCD_NAME}").into(),
         with_path("--data-dir=", &etcd_data(folder)),
         with_path("--listen-client-urls=unix://", &etcd_socket(folder)),
         // Nobody asks the only member for its address, but etcd insists on one with a port.
         "--advertise-client-urls=http://localhost:2379".into(),
+        format!("--initial-advertise-peer-urls={ETCD_PEER}").into(),
+        format!("--initial-cluster={ETCD_NAME}={ETCD_PEER}").into(),
         with_path("--listen-peer-urls=unix://", &folder.join("etcd-peer.sock")),
         // The data need not outlive this machine.
         "--unsafe-no-fsync".into(),

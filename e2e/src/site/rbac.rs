@@ -34,21 +34,11 @@ pub(super) async fn apply_roles(client: &Client) -> Result<()> {
 /// Makes the ServiceAccount in `namespace`, binds it to that namespace alone, and returns a token of it once the API server knows of all.
 pub(super) async fn operator_token(client: &Client, namespace: &str) -> Result<String> {
     let token = service_account_token(client, namespace, ACCOUNT, EXPIRY_S).await?;
-    let binding = |role: &str, name: &str| {
-        json!({
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
-        })
-    };
-    let parameters = PostParams::default();
-    let cluster: ClusterRoleBinding =
-        serde_json::from_value(binding("weir-operator", &format!("weir-operator-{namespace}")))?;
-    Api::all(client.clone()).create(&parameters, &cluster).await?;
-    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    let cluster = binding(namespace, "weir-operator", &format!("weir-operator-{namespace}"));
+    let cluster: ClusterRoleBinding = serde_json::from_value(cluster)?;
+    Api::all(client.clone()).create(&PostParams::default(), &cluster).await?;
     for role in ["weir-operator-media", "weir-operator-own"] {
-        let binding: RoleBinding = serde_json::from_value(binding(role, role))?;
-        bindings.create(&parameters, &binding).await?;
+        bind(client, namespace, namespace, role).await?;
     }
     for asked in [
         ("authentication.k8s.io", "tokenreviews", ""),
@@ -58,6 +48,27 @@ pub(super) async fn operator_token(client: &Client, namespace: &str) -> Result<S
         until("the operator's rights", async || may_create(client, namespace, asked).await).await?;
     }
     Ok(token)
+}
+
+/// Gives the operator of `account_of` the rights that it needs in another namespace to look after it, and returns once it has them.
+pub(super) async fn let_look_after(client: &Client, account_of: &str, namespace: &str) -> Result<()> {
+    bind(client, account_of, namespace, "weir-operator-media").await?;
+    let asked = ("weir.dev", "placements", namespace);
+    until("the operator's rights", async || may_create(client, account_of, asked).await).await
+}
+
+fn binding(account_of: &str, role: &str, name: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": account_of}],
+    })
+}
+
+async fn bind(client: &Client, account_of: &str, namespace: &str, role: &str) -> Result<()> {
+    let binding: RoleBinding = serde_json::from_value(binding(account_of, role, role))?;
+    Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &binding).await?;
+    Ok(())
 }
 
 async fn may_create(client: &Client, account_of: &str, (group, resource, namespace): (&str, &str, &str)) -> Result<()> {

@@ -136,6 +136,19 @@ impl Site {
         Ok(site)
     }
 
+    /// Goes on in a namespace of its own beside that of the operators, who look after it from their next start on. Streamers that are added
+    /// from now on are of this one.
+    pub async fn move_to_another_namespace(&mut self) -> Result<()> {
+        let client = self.client()?;
+        let namespace = create_namespace(&client, &format!("{}-media", self.name.replace('_', "-"))).await?;
+        rbac::let_look_after(&client, &self.namespace, &namespace).await?;
+        for operator in &mut self.operators {
+            operator.process.flag("namespace", &namespace);
+        }
+        self.namespace = namespace;
+        Ok(())
+    }
+
     /// How the sidecar of the pod `name` reaches the feed: with a token that the API server has bound to that pod.
     pub async fn entry(&self, name: &str) -> Result<Entry> {
         self.entry_with(name, AUDIENCE).await

@@ -1,11 +1,16 @@
 //! Weir as its users meet it: a real API server, real processes, and a source registry that sees who captures what. One file for each
 //! scenario, named after it. They are one program, so that they share a control plane and run side by side, each in a namespace of its own.
 
+mod all_streams_deleted;
 mod api_server_down;
+mod api_server_ill;
 mod canary_password;
 mod conflict;
+mod definition_wiped;
 mod drain;
 mod drain_unanswered;
+mod empty_answers;
+mod etcd_restored;
 mod flapping_streamer;
 mod foreign_token;
 mod invalid_document;
@@ -16,7 +21,10 @@ mod lease_deleted;
 mod manifest_with_every_error;
 mod manifests_mode;
 mod manifests_unreadable;
+mod namespace_deleted;
+mod one_placement_unwritable;
 mod one_way_partition;
+mod placements_edited;
 mod replica_corrupted;
 mod replica_of_another_streamer;
 mod replica_on_a_full_disk;
@@ -30,7 +38,9 @@ mod stop_capturing_frozen_sidecar;
 mod stop_capturing_hung_streamer;
 mod stop_capturing_no_operator;
 mod stream_edited_disabled_deleted;
+mod stream_remade_during_failover;
 mod streamer_and_sidecar_killed;
 mod streamer_restarted_with_its_old_configuration;
 mod two_hundred_streams;
 mod versions_one_apart;
+mod zone_lost;
