@@ -67,13 +67,6 @@ pub fn set(conditions: &mut Vec<Condition>, mut new: Condition) {
     }
 }
 
-/// The reason a person looks for: that of the first of `types` that is not `True`, otherwise of the last of them.
-pub fn leading_reason<'a>(conditions: &'a [Condition], types: &[&str]) -> Option<&'a str> {
-    let mut known = types.iter().filter_map(|type_| find(conditions, type_));
-    let last = known.clone().next_back();
-    known.find(|condition| condition.status != "True").or(last).map(|condition| condition.reason.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,20 +90,5 @@ mod tests {
         assert_eq!(conditions, [condition(PLACED, "False", "NoCapacity", 1)]);
         set(&mut conditions, condition(PLACED, "True", "Placed", 3));
         assert_eq!(conditions, [condition(PLACED, "True", "Placed", 3)]);
-    }
-
-    #[test]
-    fn the_reason_shown_is_that_of_what_is_wrong_first() {
-        let types = [ACCEPTED, PLACED, CAPTURED];
-        let mut conditions = vec![
-            condition(CAPTURED, "Unknown", "NotPlaced", 0),
-            condition(PLACED, "False", "NoCapacity", 0),
-            condition(ACCEPTED, "True", "Accepted", 0),
-        ];
-        assert_eq!(leading_reason(&conditions, &types), Some("NoCapacity"));
-        set(&mut conditions, condition(PLACED, "True", "Placed", 1));
-        set(&mut conditions, condition(CAPTURED, "True", "Running", 1));
-        assert_eq!(leading_reason(&conditions, &types), Some("Running"));
-        assert_eq!(leading_reason(&[], &types), None);
     }
 }

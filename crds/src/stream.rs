@@ -29,10 +29,10 @@ use serde_json::{Map, Value};
     printcolumn(name = "Streamer", type_ = "string", json_path = ".status.streamer"),
     printcolumn(name = "Placed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Placed\")].status"),
     printcolumn(name = "Captured", type_ = "string", json_path = ".status.conditions[?(@.type==\"Captured\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Media Name", type_ = "string", json_path = ".status.mediaName", priority = 1),
-    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = 1),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1)
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = spec_rules()))]
@@ -154,7 +154,7 @@ pub struct StreamStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub home: Option<String>,
-    /// The reason of the first of Accepted, Placed and Captured that is not True.
+    /// The reason of the first of Accepted, Placed and Captured that is False, or waits for something.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
     shortname = "wsr",
     category = "weir",
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Roles", type_ = "string", json_path = ".status.roles"),
     printcolumn(name = "Streams", type_ = "integer", json_path = ".status.streams"),
     printcolumn(name = "Capacity", type_ = "integer", json_path = ".spec.capacity.streams"),
@@ -83,6 +84,10 @@ pub struct StreamerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub summary: Option<String>,
+    /// The reason of the first of Ready, Synced and ConfigAccepted that is False, or waits for something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
     /// Its roles as `kubectl get nodes` shows them: `ingest,transcode`, or `<none>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -111,6 +111,15 @@ pub enum TokenError {
     Unavailable(String),
 }
 
+/// What an Event is about, which decides what is recorded first when there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// Something that lasts: it waits, is held, frozen or disputed, or is well again.
+    State,
+    /// Something that has been done.
+    Change,
+}
+
 /// An Event to record on an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {
@@ -120,6 +129,7 @@ pub struct Occurrence {
     pub uid: String,
     /// `Warning` rather than `Normal`.
     pub warning: bool,
+    pub tells: Tells,
     /// CamelCase.
     pub reason: String,
     pub message: String,
@@ -137,8 +147,18 @@ pub enum Status {
 #[error("{0}")]
 pub struct Trouble(pub String);
 
+/// How people declare what they want, which is how they are told to change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declared {
+    WithKubectl,
+    InManifests,
+}
+
 /// Where resources live and leadership is decided.
 pub trait Cluster: Send + Sync + 'static {
+    /// How people declare what they want here.
+    const DECLARED: Declared;
+
     /// The clocks by which deadlines are told.
     fn now(&self) -> Now {
         clock::now()

@@ -12,6 +12,8 @@ use weir_feed::frames;
 use weir_feed::leader::step::{Document, Want};
 
 use crate::cluster::{Credentials, ObjectRef};
+use crate::report::reason::Reason;
+use crate::report::reason::stream as reason;
 
 /// The longest document, in bytes. A Stream may name a large Secret many times over.
 pub const MAX_DOCUMENT: usize = 1 << 20;
@@ -30,14 +32,19 @@ pub struct Rendered {
 /// Why a document cannot be made: for conditions. Names Secrets and keys, never a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// CamelCase.
-    pub reason: &'static str,
-    /// What to do about it, in a sentence.
+    pub reason: &'static Reason,
+    /// What is wrong, in a sentence.
     pub message: String,
+    /// The Secret that it is about, if it is one.
+    pub secret: Option<SecretRef>,
 }
 
-fn problem(reason: &'static str, message: String) -> Problem {
-    Problem { reason, message }
+fn problem(reason: &'static Reason, message: String) -> Problem {
+    Problem { reason, message, secret: None }
+}
+
+fn of_secret(reason: &'static Reason, reference: &SecretRef, message: String) -> Problem {
+    Problem { reason, message, secret: Some(reference.clone()) }
 }
 
 /// What the leader is to know of a Stream: its policy, and its document with the Secrets' values filled in.
@@ -97,7 +104,7 @@ fn text(stream: &Stream, mut vault: Vault<'_>) -> Result<String, Problem> {
     let layout =
         Layout { name: stream.media_name(), inputs: &inputs, is_static: stream.spec.r#static, config: &config };
     let text = serde_json::to_string(&layout)
-        .map_err(|_| problem("InvalidConfig", "the stream cannot be written as JSON".into()))?;
+        .map_err(|_| problem(&reason::INVALID_CONFIG, "the stream cannot be written as JSON".into()))?;
     if text.len() > MAX_DOCUMENT {
         return Err(too_large());
     }
@@ -111,7 +118,7 @@ fn check(stream: &Stream) -> Result<(), Problem> {
         return Ok(());
     }
     let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Err(problem("InvalidConfig", sentences.join("; ")))
+    Err(problem(&reason::INVALID_CONFIG, sentences.join("; ")))
 }
 
 fn url(url: &str, at: usize, vault: &mut Vault<'_>) -> Result<String, Problem> {
@@ -137,7 +144,9 @@ fn url(url: &str, at: usize, vault: &mut Vault<'_>) -> Result<String, Problem> {
 /// A value that would not make a URL: most often a line break that an editor or `echo` left at its end.
 fn check_url_value(reference: &SecretRef, value: &str, whole: bool) -> Result<(), Problem> {
     let SecretRef { name, key } = reference;
-    let refused = |what: &str| Err(problem("InvalidSecretValue", format!("key {key} of Secret {name} {what}")));
+    let refused = |what: &str| {
+        Err(of_secret(&reason::INVALID_SECRET_VALUE, reference, format!("key {key} of Secret {name} {what}")))
+    };
     if value.contains(char::is_control) {
         return refused(
             "has a line break or another control character, which no URL can have: write it without (printf, not echo)",
@@ -172,22 +181,20 @@ fn field(key: &str, value: &Value, vault: &mut Vault<'_>) -> Result<Value, Probl
 }
 
 fn invalid(place: &str, malformed: &Malformed) -> Problem {
-    problem("InvalidReference", format!("{place}: {malformed}"))
+    problem(&reason::INVALID_REFERENCE, format!("{place}: {malformed}"))
 }
 
 fn not_found(reference: &SecretRef) -> Problem {
-    problem(
-        "SecretNotFound",
-        format!(
-            "there is no Secret {} of type weir.dev/credentials in the Stream's namespace: make it, with the key {}",
-            reference.name, reference.key
-        ),
-    )
+    let SecretRef { name, key } = reference;
+    let message = format!(
+        "there is no Secret {name} of type weir.dev/credentials, which needs the key {key}, in the Stream's namespace"
+    );
+    of_secret(&reason::SECRET_NOT_FOUND, reference, message)
 }
 
 fn too_large() -> Problem {
     problem(
-        "DocumentTooLarge",
+        &reason::DOCUMENT_TOO_LARGE,
         format!(
             "with its Secrets filled in the stream has more than {} KiB: use smaller values, or fewer references",
             MAX_DOCUMENT >> 10
@@ -208,11 +215,12 @@ impl<'a> Vault<'a> {
         let object = ObjectRef { namespace: self.namespace.to_owned(), name: name.clone() };
         let secret = self.secrets.get(&object).ok_or_else(|| not_found(reference))?;
         let value = secret.0.get(key).ok_or_else(|| {
-            problem("SecretKeyNotFound", format!("Secret {name} has no key {key}: add it, or name one that it has"))
+            of_secret(&reason::SECRET_KEY_NOT_FOUND, reference, format!("Secret {name} has no key {key}"))
         })?;
         let value = std::str::from_utf8(value).map_err(|_| {
-            problem(
-                "InvalidSecretValue",
+            of_secret(
+                &reason::INVALID_SECRET_VALUE,
+                reference,
                 format!("key {key} of Secret {name} is not text (UTF-8): a stream takes text only"),
             )
         })?;

@@ -13,11 +13,17 @@ use weir_feed::record::Change;
 use weir_placement::plan::{Outlook, Plan, Planned};
 use weir_placement::world::World;
 
+use crate::report::reason::Reason;
+
 /// The operator's metrics; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     streams: Family<Standing, Gauge>,
     streamers: Family<Standing, Gauge>,
+    streams_waiting: Family<Waiting, Gauge>,
+    streamers_waiting: Family<Waiting, Gauge>,
+    placements_waiting: Family<Waiting, Gauge>,
+    operator_waiting: Family<OperatorWaits, Gauge>,
     writes: Family<WriteResult, Counter>,
     changes: Family<ChangeKind, Counter>,
     plan: Histogram,
@@ -32,6 +38,21 @@ struct Standing {
     namespace: String,
     state: &'static str,
 }
+
+/// What waits, by a reason of [`crate::report::reason`]: as many as there are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Waiting {
+    namespace: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperatorWaits {
+    reason: &'static str,
+}
+
+/// How many wait, by namespace and reason.
+pub type Counts = BTreeMap<(String, &'static str), i64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteResult {
@@ -48,6 +69,10 @@ impl Default for Metrics {
         Self {
             streams: Family::default(),
             streamers: Family::default(),
+            streams_waiting: Family::default(),
+            streamers_waiting: Family::default(),
+            placements_waiting: Family::default(),
+            operator_waiting: Family::default(),
             writes: Family::default(),
             changes: Family::default(),
             plan: Histogram::new(exponential_buckets(0.000_1, 4.0, 9)),
@@ -73,6 +98,26 @@ impl Metrics {
         registry.register("weir_build_info", "The operator's version; always 1", build);
         registry.register("weir_streams", "Streams by state; only a leader knows them", self.streams.clone());
         registry.register("weir_streamers", "Streamers by state; only a leader knows them", self.streamers.clone());
+        registry.register(
+            "weir_streams_waiting",
+            "Streams that have a condition with this reason; one may have several. Only a leader knows them",
+            self.streams_waiting.clone(),
+        );
+        registry.register(
+            "weir_streamers_waiting",
+            "Streamers that have a condition with this reason; one may have several. Only a leader knows them",
+            self.streamers_waiting.clone(),
+        );
+        registry.register(
+            "weir_placements_waiting",
+            "Streams without a Stream whose removal is held. Only a leader knows them",
+            self.placements_waiting.clone(),
+        );
+        registry.register(
+            "weir_operator_waiting",
+            "1 while this operator waits for this reason",
+            self.operator_waiting.clone(),
+        );
         registry.register(
             "weir_placement_writes",
             "Writes of Placements by result: done, refused or unknown",
@@ -117,6 +162,25 @@ impl Metrics {
         }
         set(&self.streams, &streams);
         set(&self.streamers, &streamers);
+    }
+
+    /// What waits, in place of what was said before.
+    pub fn waiting(&self, streams: &Counts, streamers: &Counts, placements: &Counts) {
+        let families = [&self.streams_waiting, &self.streamers_waiting, &self.placements_waiting];
+        for (family, counts) in families.into_iter().zip([streams, streamers, placements]) {
+            family.clear();
+            for ((namespace, reason), count) in counts {
+                family.get_or_create(&Waiting { namespace: namespace.clone(), reason }).set(*count);
+            }
+        }
+    }
+
+    /// What this operator itself waits for.
+    pub fn operator(&self, reasons: &[Reason]) {
+        self.operator_waiting.clear();
+        for reason in reasons {
+            self.operator_waiting.get_or_create(&OperatorWaits { reason: reason.name() }).set(1);
+        }
     }
 
     /// A write of a Placement ended: `done`, `refused` or `unknown`.
@@ -167,6 +231,7 @@ impl Metrics {
         } else {
             self.streams.clear();
             self.streamers.clear();
+            self.waiting(&Counts::new(), &Counts::new(), &Counts::new());
         }
     }
 }
@@ -218,7 +283,7 @@ mod tests {
         let namespace = Namespace { streamers, unreadable: ["bad".to_owned()].into(), ..Namespace::default() };
         let world = World { namespaces: [("media".to_owned(), namespace)].into(), ..World::default() };
         let plan = |outlook| Plan { streams: [(stream.clone(), outlook)].into(), ..Plan::default() };
-        let pending = Outlook::Pending(Note { reason: "NoStreamer", message: String::new() });
+        let pending = Outlook::Pending(Note::new(weir_placement::reason::UNSCHEDULABLE, ""));
         metrics.leader(true, 7);
         metrics.world(&world, &plan(pending));
         metrics.world(&world, &plan(Outlook::Placed { streamer: "s1".into(), note: None }));

@@ -52,7 +52,7 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
             recent: view.recent,
         };
     }
-    World { settled: leader.is_settled(), periods: *periods, namespaces }
+    World { settled: leader.is_settled(), settles_in: leader.settles_in(now), periods: *periods, namespaces }
 }
 
 fn stream_facts(stream: &Stream) -> world::Stream {

@@ -28,6 +28,7 @@ use crate::unregistered::Unregistered;
 
 mod ask;
 mod pace;
+mod standing;
 
 /// Changes that come within this time are planned together.
 const DEBOUNCE: u64 = 50;
@@ -502,24 +503,25 @@ impl<C: Cluster> Reconciler<C> {
 
     /// What `/readyz` says; `true` if that has changed.
     fn stand(&self, standing: &mut Standing) -> bool {
-        let mut missing = Vec::new();
-        let lists = [
-            (self.observed.streams.is_some(), "the list of Streams"),
-            (self.observed.streamers.is_some(), "the list of Streamers"),
-            (self.observed.secrets.is_some(), "the list of Secrets"),
-        ];
-        missing.extend(lists.iter().filter(|(known, _)| !known).map(|(_, what)| format!("{what} is not known")));
-        if self.leader.role() == Role::Taking {
-            missing.push("Placements are being taken over".to_owned());
-        }
-        if self.lease.is_none() {
-            missing.push("the Lease has not been seen yet".to_owned());
-        }
-        if !self.keys_known && matches!(self.lease, Some(LeaseEvent::Held { .. })) {
-            missing.push("the grants' keys are not known".to_owned());
-        }
-        let newest = Standing { missing, notes: self.observed.problems.clone() };
+        let facts = standing::Facts {
+            streams: self.observed.streams.is_some(),
+            streamers: self.observed.streamers.is_some(),
+            secrets: self.observed.secrets.is_some(),
+            role: self.leader.role(),
+            settled: self.leader.is_settled(),
+            lease: self.lease.as_ref(),
+            keys: self.keys_known,
+            problems: &self.observed.problems,
+        };
+        let reasons = standing::reasons(&facts);
+        let newest = standing::standing(&reasons, facts.problems, C::DECLARED);
         let changed = *standing != newest;
+        if changed {
+            self.metrics.operator(&reasons);
+            for missing in newest.missing.iter().filter(|missing| !standing.missing.contains(missing)) {
+                tracing::warn!("{missing}");
+            }
+        }
         *standing = newest;
         changed
     }

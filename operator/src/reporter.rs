@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+use weir_crds::Condition;
 use weir_crds::stream::{Stream, StreamStatus};
 use weir_crds::streamer::{Streamer, StreamerStatus};
 use weir_feed::leader::Leader;
@@ -12,18 +13,21 @@ use weir_feed::leader::view::StreamerView;
 use weir_feed::periods::Periods;
 use weir_feed::record::{Record, StreamId, StreamerId};
 use weir_feed::time::Now;
-use weir_placement::plan::Plan;
+use weir_placement::plan::{HeldRemoval, Plan};
 
 use self::backlog::Backlog;
 use self::bucket::Bucket;
-use crate::cluster::{Cluster, Credentials, Object, ObjectRef, Observed, Occurrence, Status, Trouble};
+use self::news::News;
+use crate::cluster::{Cluster, Credentials, Declared, Object, ObjectRef, Observed, Occurrence, Status, Trouble};
 use crate::document;
-use crate::metrics::Metrics;
+use crate::metrics::{Counts, Metrics};
 use crate::observe::Documents;
+use crate::report::reason::{self, Reason};
 use crate::report::{self, Redactor, StreamFacts, StreamerFacts};
 
 mod backlog;
 mod bucket;
+mod news;
 
 /// Status writes at one time.
 const WRITERS: usize = 4;
@@ -61,10 +65,16 @@ struct State {
     bucket: Bucket,
 }
 
+/// Events that wait to be recorded.
+struct Events {
+    waiting: Mutex<News>,
+    came: Notify,
+}
+
 /// Makes reports and sees them written.
 pub struct Reporter<C> {
     queue: Arc<Queue>,
-    events: mpsc::Sender<Occurrence>,
+    events: Arc<Events>,
     /// More Events came than can be recorded.
     dropping: bool,
     metrics: Metrics,
@@ -74,8 +84,8 @@ pub struct Reporter<C> {
     streamers: BTreeMap<ObjectRef, (String, StreamerStatus)>,
     /// Since when a Streamer's replica has been behind, monotonic ms.
     behind: BTreeMap<StreamerId, u64>,
-    /// Namespaces whose removal in numbers is being held.
-    held_removals: BTreeSet<String>,
+    /// Namespaces whose removal in numbers is being held, and how many streams.
+    held_removals: Counts,
     cluster: std::marker::PhantomData<C>,
 }
 
@@ -87,8 +97,8 @@ impl<C: Cluster> Reporter<C> {
         for _ in 0..WRITERS {
             tokio::spawn(write_statuses(Arc::downgrade(&queue), Arc::clone(cluster)));
         }
-        let (events, waiting) = mpsc::channel(EVENTS);
-        tokio::spawn(record_events(waiting, Arc::clone(cluster)));
+        let events = Arc::new(Events { waiting: Mutex::new(News::new(EVENTS)), came: Notify::new() });
+        tokio::spawn(record_events(Arc::downgrade(&events), Arc::clone(cluster)));
         Self {
             queue,
             events,
@@ -98,21 +108,27 @@ impl<C: Cluster> Reporter<C> {
             streams: BTreeMap::new(),
             streamers: BTreeMap::new(),
             behind: BTreeMap::new(),
-            held_removals: BTreeSet::new(),
+            held_removals: Counts::new(),
             cluster: std::marker::PhantomData,
         }
     }
 
     /// Records an Event, when its turn comes.
     pub fn tell(&mut self, occurrence: Occurrence) {
-        if self.events.try_send(occurrence).is_err() {
+        let (dropped, waiting) = {
+            let mut news = self.events.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            (news.push(occurrence), news.len())
+        };
+        self.events.came.notify_one();
+        if dropped {
             self.metrics.events_dropped();
             if !std::mem::replace(&mut self.dropping, true) {
                 tracing::warn!(
-                    "more Events come than are recorded: some are dropped, and counted in weir_events_dropped_total"
+                    "more Events come than are recorded: those that matter least are dropped, and counted in \
+                     weir_events_dropped_total"
                 );
             }
-        } else if self.events.capacity() > EVENTS / 2 {
+        } else if waiting < EVENTS / 2 {
             self.dropping = false;
         }
     }
@@ -125,22 +141,32 @@ impl<C: Cluster> Reporter<C> {
         }
         self.report_held_removals(leader, plan);
         let views = leader.streamers(now);
-        self.report_streams(observed, documents, leader, plan, &views, now);
-        self.report_streamers(observed, plan, &views, now);
+        let streams = self.report_streams(observed, documents, leader, plan, &views, now);
+        let streamers = self.report_streamers(observed, documents, leader, plan, &views, now);
+        self.metrics.waiting(&streams, &streamers, &self.held_removals);
     }
 
-    /// Shouts once for each namespace whose Streams vanished in numbers.
+    /// Shouts once for each namespace whose Streams vanished in numbers, and says once that this is over.
     fn report_held_removals(&mut self, leader: &Leader, plan: &Plan) {
+        let key = |namespace: &String| (namespace.clone(), reason::placement::REMOVAL_HELD.name());
         for (namespace, held) in &plan.held_removals {
-            if !self.held_removals.contains(namespace)
+            if !self.held_removals.contains_key(&key(namespace))
                 && let Some(slice) = leader.slice_in(namespace)
             {
-                let occurrence = report::event::of_held_removal(&slice, held);
+                let occurrence = report::event::of_held_removal(&slice, held, C::DECLARED);
                 tracing::error!(namespace, "{}", occurrence.message);
                 self.tell(occurrence);
             }
         }
-        self.held_removals = plan.held_removals.keys().cloned().collect();
+        let count = |held: &HeldRemoval| i64::try_from(held.orphans).unwrap_or(i64::MAX);
+        let now = plan.held_removals.iter().map(|(namespace, held)| (key(namespace), count(held))).collect();
+        for (namespace, _) in std::mem::replace(&mut self.held_removals, now).into_keys() {
+            if !plan.held_removals.contains_key(&namespace)
+                && let Some(slice) = leader.slice_in(&namespace)
+            {
+                self.tell(report::event::of_ended_removal(&slice));
+            }
+        }
     }
 
     fn report_streams(
@@ -151,33 +177,37 @@ impl<C: Cluster> Reporter<C> {
         plan: &Plan,
         views: &BTreeMap<StreamerId, StreamerView>,
         now: Now,
-    ) {
+    ) -> Counts {
         let nothing = BTreeMap::new();
         let secrets = observed.secrets.as_ref().unwrap_or(&nothing);
         let by_object = records_by_object(leader);
-        let periods = self.periods;
-        let mut seen = BTreeSet::new();
+        let (periods, mut seen, mut waiting) = (self.periods, BTreeSet::new(), Counts::new());
         for (object, stream) in observed.streams.iter().flatten() {
             seen.insert(object.clone());
             let (uid, old) = self.last_stream(object, stream);
             let new = match stream {
                 Object::Readable(stream) => {
-                    let context = Context { documents, leader, plan, views, secrets, periods, now };
+                    let declared = C::DECLARED;
+                    let context = Context { documents, leader, plan, views, secrets, periods, declared, now };
                     context.stream_status(object, stream, &old)
                 }
                 Object::Malformed { generation, message, .. } => {
-                    report::malformed_stream(&old, *generation, message, by_object.get(object), now.wall)
+                    let record = by_object.get(object);
+                    report::malformed_stream(object, &old, (*generation, message), record, C::DECLARED, now.wall)
                 }
             };
             if new != old {
                 for occurrence in report::event::of_stream(object, &uid, &old, &new) {
                     self.tell(occurrence);
                 }
-                self.queue.push(Kind::Stream, object, Status::Stream(new.clone()), now.mono);
+                let matters = is_waiting(new.reason.as_deref(), reason::stream::named);
+                self.queue.push(Kind::Stream, object, Status::Stream(new.clone()), matters, now.mono);
             }
+            count(&mut waiting, object, &new.conditions, reason::stream::named);
             self.streams.insert(object.clone(), (uid, new));
         }
         self.streams.retain(|object, _| seen.contains(object));
+        waiting
     }
 
     fn last_stream(&self, object: &ObjectRef, stream: &Object<Stream>) -> (String, StreamStatus) {
@@ -196,13 +226,15 @@ impl<C: Cluster> Reporter<C> {
     fn report_streamers(
         &mut self,
         observed: &Observed,
+        documents: &Documents,
+        leader: &Leader,
         plan: &Plan,
         views: &BTreeMap<StreamerId, StreamerView>,
         now: Now,
-    ) {
+    ) -> Counts {
         let nothing = BTreeMap::new();
         let secrets = observed.secrets.as_ref().unwrap_or(&nothing);
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut waiting) = (BTreeSet::new(), Counts::new());
         for (object, streamer) in observed.streamers.iter().flatten() {
             seen.insert(object.clone());
             let (uid, old) = self.last_streamer(object, streamer);
@@ -210,30 +242,36 @@ impl<C: Cluster> Reporter<C> {
                 Object::Readable(streamer) => {
                     let id = StreamerId { namespace: object.namespace.clone(), name: object.name.clone() };
                     let view = views.get(&id);
+                    let withheld = withheld(documents, leader, &id, view);
                     let facts = StreamerFacts {
                         streamer,
                         old: &old,
                         view,
                         outlook: plan.streamers.get(&id),
+                        settling: !leader.is_settled(),
+                        withheld: &withheld,
                         behind_for: self.behind_for(&id, view, now),
                         redactor: Redactor::new(&object.namespace, secrets),
+                        declared: C::DECLARED,
                         now: now.wall,
                     };
                     report::streamer_status(&facts)
                 }
                 Object::Malformed { generation, message, .. } => {
-                    report::malformed_streamer(&old, *generation, message, now.wall)
+                    report::malformed_streamer(object, &old, (*generation, message), C::DECLARED, now.wall)
                 }
             };
             if new != old {
                 for occurrence in report::event::of_streamer(object, &uid, &old, &new) {
                     self.tell(occurrence);
                 }
-                self.queue.push(Kind::Streamer, object, Status::Streamer(new.clone()), now.mono);
+                self.queue.push(Kind::Streamer, object, Status::Streamer(new.clone()), true, now.mono);
             }
+            count(&mut waiting, object, &new.conditions, reason::streamer::named);
             self.streamers.insert(object.clone(), (uid, new));
         }
         self.streamers.retain(|object, _| seen.contains(object));
+        waiting
     }
 
     fn last_streamer(&self, object: &ObjectRef, streamer: &Object<Streamer>) -> (String, StreamerStatus) {
@@ -267,6 +305,7 @@ struct Context<'a> {
     views: &'a BTreeMap<StreamerId, StreamerView>,
     secrets: &'a BTreeMap<ObjectRef, Credentials>,
     periods: Periods,
+    declared: Declared,
     now: Now,
 }
 
@@ -289,8 +328,12 @@ impl Context<'_> {
             rejected: holder.and_then(|holder| holder.rejected.get(&name.name)).map(String::as_str),
             held: holder.is_some_and(|holder| holder.held.contains(&name.name)),
             leased: holder.is_some_and(|holder| holder.leased),
+            withheld: holder.is_some_and(|holder| holder.withheld.contains(&name.name)),
+            unwritten: self.leader.unwritten(&name, self.now),
+            release: self.periods.release,
             shortest_failover: partition.gone_after(Some(partition), 0, &self.periods),
             redactor: Redactor::new(&object.namespace, self.secrets),
+            declared: self.declared,
             now: self.now.wall,
         })
     }
@@ -301,9 +344,44 @@ fn records_by_object(leader: &Leader) -> BTreeMap<ObjectRef, Record> {
     records.map(|(id, record)| (ObjectRef { namespace: id.namespace, name: record.stream.clone() }, record)).collect()
 }
 
+/// What keeps a Streamer waiting, and why its documents cannot be made.
+fn withheld<'a>(
+    documents: &'a Documents,
+    leader: &'a Leader,
+    streamer: &StreamerId,
+    view: Option<&'a StreamerView>,
+) -> Vec<(&'a str, Option<&'a str>)> {
+    let names = view.into_iter().flat_map(|view| &view.withheld);
+    let problem = |name: &str| {
+        let stream = StreamId { namespace: streamer.namespace.clone(), name: name.to_owned() };
+        let name = leader.record_of(&stream)?.stream.clone();
+        let rendered = documents.get(&ObjectRef { namespace: stream.namespace, name })?;
+        rendered.problem.as_ref().map(|problem| problem.message.as_str())
+    };
+    names.map(|name| (name.as_str(), problem(name))).collect()
+}
+
+fn is_waiting(name: Option<&str>, named: fn(&str) -> Option<&'static Reason>) -> bool {
+    name.and_then(named).is_some_and(|reason| reason.waiting().is_some())
+}
+
+/// Counts an object under each reason for which it waits, once.
+pub(crate) fn count(
+    counts: &mut Counts,
+    object: &ObjectRef,
+    conditions: &[Condition],
+    named: fn(&str) -> Option<&'static Reason>,
+) {
+    let reasons = conditions.iter().filter_map(|condition| named(&condition.reason));
+    let waiting: BTreeSet<_> = reasons.filter(|reason| reason.waiting().is_some()).map(Reason::name).collect();
+    for reason in waiting {
+        *counts.entry((object.namespace.clone(), reason)).or_default() += 1;
+    }
+}
+
 impl Queue {
-    fn push(&self, kind: Kind, object: &ObjectRef, status: Status, now: u64) {
-        self.state().backlog.push((kind, object.clone()), status, now);
+    fn push(&self, kind: Kind, object: &ObjectRef, status: Status, matters: bool, now: u64) {
+        self.state().backlog.push((kind, object.clone()), status, matters, now);
         self.news.notify_one();
     }
 
@@ -361,13 +439,18 @@ async fn write_statuses<C: Cluster>(queue: Weak<Queue>, cluster: Arc<C>) {
     }
 }
 
-async fn record_events<C: Cluster>(mut waiting: mpsc::Receiver<Occurrence>, cluster: Arc<C>) {
+async fn record_events<C: Cluster>(events: Weak<Events>, cluster: Arc<C>) {
     let mut bucket = Bucket::new(EVENTS_A_SECOND, EVENTS_AT_ONCE);
-    while let Some(occurrence) = waiting.recv().await {
-        while let Err(wait) = bucket.take(cluster.now().mono) {
+    while let Some(strong) = events.upgrade() {
+        let waiting = || strong.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting().len() == 0 {
+            // Woken by news, or now and then to see whether the reporter still lives.
+            drop(tokio::time::timeout(Duration::from_millis(IDLE), strong.came.notified()).await);
+        } else if let Err(wait) = bucket.take(cluster.now().mono) {
             tokio::time::sleep(Duration::from_millis(wait)).await;
+        } else if let Some(occurrence) = { waiting().pop() } {
+            cluster.record_event(&occurrence).await;
         }
-        cluster.record_event(&occurrence).await;
     }
 }
 

@@ -463,6 +463,7 @@ async fn equal_events_are_one_series_and_others_are_not() {
             object: place.object("bunny"),
             uid: made.metadata.uid.clone().unwrap(),
             warning: false,
+            tells: weir_operator::cluster::Tells::State,
             reason: "Placed".into(),
             message: format!("on {streamer}"),
         };

@@ -29,7 +29,7 @@ async fn manifests_mode() -> Result<()> {
     let streams = get(&site, "streams").await?;
     let mut lines = streams.lines();
     let header: Vec<&str> = lines.next().context("nothing was printed")?.split_whitespace().collect();
-    ensure!(header == ["NAME", "STREAMER", "PLACED", "CAPTURED", "AGE"], "{streams}");
+    ensure!(header == ["NAME", "STREAMER", "PLACED", "CAPTURED", "REASON", "AGE"], "{streams}");
     ensure!(lines.clone().count() == names.len(), "{streams}");
     let holder = site.await_source("cam-7", &weir_e2e::site::url("cam-7")).await?;
     let row: Vec<&str> =

@@ -4,17 +4,17 @@ use weir_feed::frames::Partition;
 
 use crate::claim::Claim;
 use crate::draft::Draft;
-use crate::eligible::{Candidate, candidates, explain};
+use crate::eligible::{Candidate, Refusals, candidates, explain};
 use crate::plan::Note;
-use crate::reason;
+use crate::reason::{self, Reason};
 use crate::score::Score;
 use crate::time::timestamp;
 
 /// Why a stream can go nowhere.
 #[derive(Debug)]
 pub(crate) enum Nowhere {
-    /// No streamer is eligible: the scheduler-like sentence, without what happens next.
-    Unavailable(String),
+    /// No streamer is eligible: the scheduler-like sentence, without what happens next, and what would change that.
+    Unavailable(Refusals),
     /// **Adopt**: a streamer may be running it, and cannot be given it.
     MayStillRun(Note),
 }
@@ -47,11 +47,12 @@ fn unheard(draft: &mut Draft<'_>, claim: &Claim<'_>) -> Option<Note> {
     let until = timestamp(draft.now.wall.saturating_add(*longest));
     let message = format!(
         "a new leader has not heard {} yet, which may still be capturing it under a lease of the last one: nobody is \
-         given it before {until}; bring them back, or delete the Streamer of one that is gone for good",
+         given it before {until}, unless they come back; delete the Streamer of one that is gone for good",
         names.join(", ")
     );
     draft.wake_in(*longest);
-    Some(Note { reason: reason::MAY_STILL_RUN, message })
+    let note = Note::new(reason::MAY_STILL_RUN, message);
+    names.first().map(|first| note.about(first))
 }
 
 /// Whether `streamer` can be given the stream, **Adopt** aside.
@@ -80,8 +81,7 @@ fn best<'a>(
         .map(|(name, _)| name);
     best.ok_or_else(|| {
         draft.want_room();
-        let all = candidates(draft, claim, from, to).map(|(_, candidate)| candidate);
-        Nowhere::Unavailable(explain(claim.stream, all))
+        Nowhere::Unavailable(explain(claim.stream, candidates(draft, claim, from, to)))
     })
 }
 
@@ -100,21 +100,29 @@ pub(crate) fn may_still_run(draft: &mut Draft<'_>, claim: &Claim<'_>, runners: &
             .map_or_else(String::new, |why| format!(" (and cannot be given it: {why})")),
         _ => String::new(),
     };
-    Note {
-        reason: reason::MAY_STILL_RUN,
-        message: format!(
-            "{} may still be running it{refusal}: nobody else is given it before its sidecar says otherwise or it is gone; \
-             look at its streamer and sidecar",
-            names.join(", ")
-        ),
-    }
+    let message = format!(
+        "{} may still be running it{refusal}: nobody else is given it before its sidecar says otherwise or it is gone{}",
+        names.join(", "),
+        gone_at(draft, after, runners)
+    );
+    let note = Note::new(reason::MAY_STILL_RUN, message);
+    names.first().map_or_else(|| note.clone(), |first| note.clone().about(first))
+}
+
+/// When the last of those that are silent counts as gone; nothing where one is there.
+fn gone_at(draft: &Draft<'_>, after: u64, runners: &[(&str, Option<u64>)]) -> String {
+    let left: Option<Vec<u64>> = runners.iter().map(|(_, lost)| Some(after.saturating_sub((*lost)?))).collect();
+    let last = left.and_then(|left| left.into_iter().max());
+    last.map_or_else(String::new, |left| format!(", at {}", timestamp(draft.now.wall.saturating_add(left))))
 }
 
 impl Nowhere {
     /// As a note: `reason` for want of a streamer, and what happens `then`.
-    pub(crate) fn note(self, reason: &'static str, then: &str) -> Note {
+    pub(crate) fn note(self, reason: Reason, then: &str) -> Note {
         match self {
-            Nowhere::Unavailable(sentence) => Note { reason, message: format!("{sentence}. {then}") },
+            Nowhere::Unavailable(Refusals { sentence, about, set }) => {
+                Note { reason, message: format!("{sentence}. {then}"), about, set }
+            }
             Nowhere::MayStillRun(note) => note,
         }
     }

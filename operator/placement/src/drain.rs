@@ -96,13 +96,10 @@ fn leave<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record) {
     if let Some(ago) = claim.known.called_off.filter(|ago| *ago < release) {
         draft.wake_in(release - ago);
         let again = draft.now.wall.saturating_add(release - ago);
-        let message = format!(
-            "its release from {holder}, {cause}, was called off: it is tried again at {}; \
-             look at the streamer and its sidecar if this happens again",
-            timestamp(again)
-        );
-        let reason = reason::RELEASE_TIMED_OUT;
-        return tell_placed(draft, claim, holder, Some(Note { reason, message }));
+        let message =
+            format!("its release from {holder}, {cause}, was called off: it is tried again at {}", timestamp(again));
+        let note = Note::new(reason::RELEASE_TIMED_OUT, message).about(holder);
+        return tell_placed(draft, claim, holder, Some(note));
     }
     match destination(draft, claim, Some(holder), None) {
         Ok(to) => {
@@ -169,10 +166,8 @@ fn keep_late<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record) {
     let release = draft.world.periods.release;
     let why = format!("kept on {holder}, which did not let go of it within {}", duration(release));
     let again = draft.now.wall.saturating_add(release);
-    let note = Note {
-        reason: reason::RELEASE_TIMED_OUT,
-        message: format!("{why}: it is tried again at {}; look at the streamer and its sidecar", timestamp(again)),
-    };
+    let message = format!("{why}: it is tried again at {}", timestamp(again));
+    let note = Note::new(reason::RELEASE_TIMED_OUT, message).about(holder);
     draft.change(claim.name, Some(record), Change::Keep, true, why);
     draft.wake_in(release);
     tell_placed(draft, claim, holder, Some(note));

@@ -4,6 +4,7 @@ use weir_feed::frames::Partition;
 
 use crate::claim::Claim;
 use crate::draft::{Draft, Seat};
+use crate::plan::Setting;
 use crate::world::{Stream, Streamer};
 
 /// A streamer that might be given a stream.
@@ -29,6 +30,18 @@ pub(crate) struct Constraint {
     many: &'static str,
     /// What a person can do about it.
     remedy: fn(&Stream) -> String,
+    /// The field of the streamer that does it, and its value.
+    set: Option<fn(&Seat<'_>) -> Setting>,
+}
+
+/// Why no streamer can be given a stream.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    pub(crate) sentence: String,
+    /// A streamer that is nearest to being available.
+    pub(crate) about: Option<String>,
+    /// The field of it that would make it so, and its value.
+    pub(crate) set: Option<Setting>,
 }
 
 /// All of them, the least curable first: a streamer is counted under the first that it does not fulfil.
@@ -38,6 +51,7 @@ pub(crate) const CONSTRAINTS: [Constraint; 9] = [
         one: "is the one that it leaves",
         many: "are the one that it leaves",
         remedy: |_| "add a streamer".to_owned(),
+        set: None,
     },
     Constraint {
         holds: |candidate| streamer_selected(candidate.stream, candidate.seat.streamer),
@@ -49,24 +63,28 @@ pub(crate) const CONSTRAINTS: [Constraint; 9] = [
                 stream.streamer_selector
             )
         },
+        set: None,
     },
     Constraint {
         holds: |candidate| stream_selected(candidate.stream, candidate.seat.streamer),
         one: "does not select the stream's labels",
         many: "do not select the stream's labels",
         remedy: |_| "label the Stream to match a Streamer's spec.streamSelector or change that".to_owned(),
+        set: None,
     },
     Constraint {
         holds: |candidate| !candidate.seat.streamer.drain,
         one: "draining",
         many: "draining",
         remedy: |_| "end a drain by setting the Streamer's spec.drain to false".to_owned(),
+        set: Some(|_| ("drain", "false".to_owned())),
     },
     Constraint {
         holds: |candidate| !candidate.seat.streamer.unschedulable,
         one: "unschedulable",
         many: "unschedulable",
         remedy: |_| "uncordon a Streamer by setting its spec.unschedulable to false".to_owned(),
+        set: Some(|_| ("unschedulable", "false".to_owned())),
     },
     Constraint {
         holds: |candidate| candidate.stream.partition == Partition::KeepCapturing || candidate.seat.streamer.supervised,
@@ -77,24 +95,28 @@ pub(crate) const CONSTRAINTS: [Constraint; 9] = [
              GET /lease, or set KeepCapturing"
                 .to_owned()
         },
+        set: None,
     },
     Constraint {
         holds: |candidate| candidate.seat.streamer.not_ready.is_none(),
         one: "not ready",
         many: "not ready",
         remedy: |_| "see the condition Ready of the Streamers".to_owned(),
+        set: None,
     },
     Constraint {
         holds: |candidate| !candidate.lost,
         one: "silent",
         many: "silent",
         remedy: |_| "bring the silent streamer or its sidecar back".to_owned(),
+        set: None,
     },
     Constraint {
         holds: |candidate| candidate.reserved || candidate.seat.has_room(),
         one: "at capacity",
         many: "at capacity",
         remedy: |_| "raise spec.capacity.streams of a Streamer or add one".to_owned(),
+        set: Some(|seat| ("capacity.streams", seat.used().saturating_add(1).to_string())),
     },
 ];
 
@@ -143,17 +165,20 @@ pub(crate) fn candidates<'d, 'a: 'd>(
 
 /// As the scheduler of Kubernetes says it: `0/3 streamers are available: 1 at capacity, 2 unschedulable`, and the remedy
 /// for those that are nearest to being available.
-pub(crate) fn explain<'c>(stream: &Stream, candidates: impl Iterator<Item = Candidate<'c>>) -> String {
+pub(crate) fn explain<'c>(stream: &Stream, candidates: impl Iterator<Item = (&'c str, Candidate<'c>)>) -> Refusals {
     let mut refused = [0_usize; CONSTRAINTS.len()];
-    let mut total = 0;
-    for candidate in candidates {
-        total += 1;
+    let mut nearest: Option<(usize, &str, Candidate<'_>)> = None;
+    for (name, candidate) in candidates {
         if let Some(at) = candidate.refused_by() {
             refused[at] += 1;
+            if nearest.is_none_or(|(before, ..)| before < at) {
+                nearest = Some((at, name, candidate));
+            }
         }
     }
-    let Some(nearest) = refused.iter().rposition(|count| *count > 0) else {
-        return "0/0 streamers are available: start a streamer with its sidecar in this namespace".to_owned();
+    let Some((at, name, candidate)) = nearest else {
+        let sentence = "0/0 streamers are available: start a streamer with its sidecar in this namespace".to_owned();
+        return Refusals { sentence, about: None, set: None };
     };
     let reasons: Vec<String> = CONSTRAINTS
         .iter()
@@ -164,8 +189,13 @@ pub(crate) fn explain<'c>(stream: &Stream, candidates: impl Iterator<Item = Cand
             _ => format!("{count} {}", constraint.many),
         })
         .collect();
-    let remedy = (CONSTRAINTS[nearest].remedy)(stream);
-    format!("0/{total} streamers are available: {}; {remedy}", reasons.join(", "))
+    let (total, reasons) = (refused.iter().sum::<usize>(), reasons.join(", "));
+    let remedy = (CONSTRAINTS[at].remedy)(stream);
+    Refusals {
+        sentence: format!("0/{total} streamers are available: {reasons}; {remedy}"),
+        about: Some(name.to_owned()),
+        set: CONSTRAINTS[at].set.map(|set| set(candidate.seat)),
+    }
 }
 
 /// Whether `streamer` is one that `stream` may be on, and the other way round: what keeps a stream where it is.

@@ -65,36 +65,30 @@ pub(crate) fn move_from_gone<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, recor
 pub(crate) fn lost(draft: &mut Draft<'_>, claim: &Claim<'_>, record: &Record) -> Option<Note> {
     let holder = &record.streamer;
     if claim.known.not_polling {
-        return Some(Note {
-            reason: reason::NOT_POLLING,
-            message: format!(
-                "{holder} does not poll its sidecar, and its own API shows it running the stream: it stays there, or two \
-                 would capture it; check config_external on {holder}, or stop that streamer for the stream to move"
-            ),
-        });
+        let message = format!(
+            "{holder} does not poll its sidecar, and its own API shows it running the stream: it stays there, or two would \
+             capture it, until {holder} polls again or is stopped; see to config_external on {holder}"
+        );
+        return Some(Note::new(reason::NOT_POLLING, message).about(holder));
     }
     let lost = claim.known.holder_lost?;
     let after = claim.after(draft.world);
     wake_when_gone(draft, claim.known, after);
     let since = draft.now.wall.saturating_sub(lost);
     if after == u64::MAX {
-        let object = &claim.stream.object;
         let message = format!(
             "{holder} has been silent since {} and has not heard yet that the stream is to stop when it is cut off: it may \
-             go on capturing, so the stream stays; bring {holder} back, or let it move all the same: kubectl patch wst \
-             {object} --type merge -p '{{\"spec\":{{\"failover\":{{\"partition\":\"KeepCapturing\"}}}}}}'",
+             go on capturing, so the stream stays until {holder} is back",
             timestamp(since)
         );
-        return Some(Note { reason: reason::POLICY_PENDING, message });
+        return Some(Note::new(reason::POLICY_PENDING, message).about(holder));
     }
-    Some(Note {
-        reason: reason::HOLDER_LOST,
-        message: format!(
-            "{holder} has been silent since {}: the stream moves at {} unless it comes back",
-            timestamp(since),
-            timestamp(since.saturating_add(after))
-        ),
-    })
+    let message = format!(
+        "{holder} has been silent since {}: the stream moves at {} unless it comes back",
+        timestamp(since),
+        timestamp(since.saturating_add(after))
+    );
+    Some(Note::new(reason::HOLDER_LOST, message).about(holder))
 }
 
 pub(crate) fn tell_placed<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, streamer: &str, note: Option<Note>) {

@@ -73,6 +73,7 @@ impl Scene {
         let streamers = streamers.iter().map(|name| ((*name).to_owned(), Streamer::default())).collect();
         Self(World {
             settled: true,
+            settles_in: None,
             periods: Periods::default(),
             namespaces: BTreeMap::from([("ns".to_owned(), Namespace { streamers, ..Namespace::default() })]),
         })

@@ -50,34 +50,35 @@ fn unwanted(draft: &mut Draft<'_>, claim: &Claim<'_>) -> Outlook {
     }
 }
 
-/// Why a streamer gets no new streams, and what changes that.
+/// Why a streamer gets no new streams, and until when.
 fn closed(name: &str, seat: &Seat<'_>) -> Option<Note> {
     let streamer = seat.streamer;
-    let note = |reason, message| Some(Note { reason, message });
+    let note = |reason, message| Some(Note::new(reason, message).about(name));
     if let Some(why) = &streamer.not_ready {
-        let message = format!("{name} {why}: it gets new streams once it is ready");
-        return note(reason::NOT_READY, message);
+        return note(reason::NOT_READY, format!("{name} {why}: it gets new streams once it is ready"));
     }
     if streamer.drain {
-        let message = match seat.holds {
-            0 => format!("{name} is drained: it can be taken down; set spec.drain to false to give it streams again"),
-            left => format!("{name} is being drained, {left} to go; set spec.drain to false to end that"),
+        return match seat.holds {
+            0 => note(reason::DRAINED, format!("{name} is drained, and gets no new streams: it can be taken down")),
+            left => {
+                let message = format!(
+                    "{name} is being drained, {left} to go, each as soon as another streamer can take it; it gets no new ones"
+                );
+                note(reason::DRAINING, message)
+            }
         };
-        return note(reason::DRAINING, message);
     }
     if streamer.unschedulable {
-        let message = format!(
-            "{name} keeps its streams and gets no new ones; set spec.unschedulable to false to give it new ones"
-        );
-        return note(reason::SCHEDULING_DISABLED, message);
+        return note(reason::SCHEDULING_DISABLED, format!("{name} keeps its streams and gets no new ones"));
     }
     if !seat.has_room() {
         let capacity = streamer.capacity.unwrap_or_default();
         let message = format!(
-            "{name} has, or is getting, {} of at most {capacity} streams; raise spec.capacity.streams or add a streamer",
+            "{name} has, or is getting, {} of at most {capacity} streams: it gets new ones when others have left it",
             seat.used()
         );
-        return note(reason::AT_CAPACITY, message);
+        let room = seat.used().saturating_add(1).to_string();
+        return Some(Note::new(reason::AT_CAPACITY, message).about(name).set("capacity.streams", room));
     }
     None
 }

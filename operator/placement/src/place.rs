@@ -9,12 +9,13 @@ use crate::failover::tell_placed;
 use crate::plan::{Note, Outlook};
 use crate::reason;
 
-/// Places streams without a record; those that somebody may be running first, while there is room for them there.
+/// Places streams without a record; those that somebody is there to go on with first, who has a place for them anyway.
 pub(crate) fn place<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
+    let world = draft.world;
     let (run, dark): (Vec<_>, Vec<_>) = claims
         .values()
         .filter(|claim| !claim.stream.disabled && matches!(claim.standing(), Standing::New))
-        .partition(|claim| !claim.known.may_run.is_empty());
+        .partition(|claim| claim.runners(world, None).any(|(_, lost)| lost.is_none()));
     for claim in run.into_iter().chain(dark) {
         match place_one(draft, claim) {
             Ok(streamer) => tell_placed(draft, claim, streamer, None),
@@ -54,12 +55,12 @@ fn adopter<'a>(draft: &Draft<'a>, claim: &Claim<'a>) -> Option<&'a str> {
 
 /// A claim that cannot be verified corrects nothing, and keeps the stream from being placed anew.
 pub(crate) fn disputed(claim: &Claim<'_>) -> Option<Note> {
-    claim.known.disputed.as_ref().map(|by| Note {
-        reason: reason::DISPUTED,
-        message: format!(
-            "{by} says that the stream is its own, under a key that the operator does not have: it is not placed anew \
-             before that claim is withdrawn; restore the Secret with the key ring, or stop {by} and wipe its data directory"
-        ),
+    claim.known.disputed.as_ref().map(|by| {
+        let message = format!(
+            "{by} says that the stream is its own, under a key that the operator does not have: whoever captures it goes \
+             on, and it is not placed anew before that claim is withdrawn"
+        );
+        Note::new(reason::DISPUTED, message).about(by)
     })
 }
 
@@ -93,6 +94,20 @@ mod tests {
                 s.streamer("s3").unschedulable = true;
             });
         assert_eq!(scene.plan().change("m"), Some(&place_on("m", "s2")));
+    }
+
+    #[test]
+    fn the_last_place_is_not_given_away_to_a_stream_that_only_somebody_gone_was_running() {
+        let scene = Scene::new(&["s1"]).with_new("a").with_new("b").with(|s| {
+            s.streamer("s1").capacity = Some(1);
+            s.known("a").may_run.insert("s0".into(), Some(60_000));
+            s.known("b").may_run.insert("s1".into(), None);
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.change("b"), Some(&place_on("b", "s1")));
+        assert_eq!(plan.note("a").reason, reason::UNSCHEDULABLE);
+        let note = plan.note("a");
+        assert_eq!((note.about.as_deref(), &note.set), (Some("s1"), &Some(("capacity.streams", "2".to_owned()))));
     }
 
     #[test]

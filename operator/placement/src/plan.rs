@@ -7,6 +7,7 @@ use weir_feed::time::Now;
 
 use crate::claim::Claims;
 use crate::draft::Draft;
+use crate::reason::Reason;
 use crate::world::World;
 use crate::{conflict, drain, failover, outlook, place, previous, removal, settling};
 
@@ -81,11 +82,38 @@ pub enum Outlook {
     Pending(Note),
 }
 
-/// A CamelCase reason as conditions have it, and a sentence that says what happens next and what to do.
+/// Why something waits, a sentence that says what happens next, and what a person may set to decide otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
+    /// The Streamer that it depends on, if it is one.
+    pub about: Option<String>,
+    /// A field of that Streamer that ends the waiting, and its value.
+    pub set: Option<Setting>,
+}
+
+/// A field of a Streamer's `spec`, and its value.
+pub type Setting = (&'static str, String);
+
+impl Note {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), about: None, set: None }
+    }
+
+    /// It depends on that Streamer.
+    #[must_use]
+    pub fn about(mut self, streamer: &str) -> Self {
+        self.about = Some(streamer.to_owned());
+        self
+    }
+
+    /// Setting that field of the Streamer that it is about ends the waiting.
+    #[must_use]
+    pub fn set(mut self, field: &'static str, value: impl Into<String>) -> Self {
+        self.set = Some((field, value.into()));
+        self
+    }
 }
 
 /// Where one Streamer stands.

@@ -29,13 +29,13 @@ pub(crate) fn note(claim: &Claim<'_>, record: &Record) -> Option<Note> {
     claim.known.may_run.get(previous).map(|lost| {
         let message = if lost.is_some() {
             format!(
-                "{previous}, which had it before and is silent, may still be running it; bring it back or keep it down"
+                "{previous}, which had it before and is silent, may still be running it until it is back and has polled; \
+                 nothing else waits for that"
             )
         } else {
             format!("{previous}, which had it before, may still be running it until its next poll")
         };
-        let reason = reason::MAY_STILL_RUN;
-        Note { reason, message }
+        Note::new(reason::MAY_STILL_RUN, message).about(previous)
     })
 }
 

@@ -151,6 +151,7 @@ prop_compose! {
     fn world()(namespaces in vec(namespace(), 1..3), settled in proptest::bool::weighted(0.95)) -> World {
         World {
             settled,
+            settles_in: (!settled).then_some(1_000),
             periods: Periods::default(),
             namespaces: namespaces.into_iter().enumerate().map(|(at, n)| (format!("n{at}"), n)).collect(),
         }

@@ -124,10 +124,8 @@ pub(crate) fn tell_leaving<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record:
         (true, true) => Outlook::Disabled,
         (true, false) => {
             draft.wake_in(1);
-            Outlook::Pending(Note {
-                reason: reason::WAITING,
-                message: format!("{holder} has let go of it: it is placed anew next"),
-            })
+            let message = format!("{holder} has let go of it: it is placed anew next");
+            Outlook::Pending(Note::new(reason::WAITING, message))
         }
         (false, disabled) => {
             Outlook::Releasing { streamer: holder.clone(), to: None, note: leaving(draft, claim, record, disabled) }
@@ -141,17 +139,13 @@ fn leaving(draft: &Draft<'_>, claim: &Claim<'_>, record: &Record, disabled: bool
     let late = |waited| waited > draft.world.periods.release;
     if claim.known.releasing_for.is_some_and(late) {
         let message = format!(
-            "{holder} has not let go of it within {}: its record stays until it has, or is gone; \
-             look at the streamer and its sidecar",
+            "{holder} has not let go of it within {}: its record stays until it has, or is gone",
             duration(draft.world.periods.release)
         );
-        let reason = reason::RELEASE_TIMED_OUT;
-        return Some(Note { reason, message });
+        return Some(Note::new(reason::RELEASE_TIMED_OUT, message).about(holder));
     }
-    (!disabled).then(|| Note {
-        reason: reason::LETTING_GO,
-        message: format!("{holder} is letting go of what was disabled or deleted: then the stream is placed anew"),
-    })
+    let message = || format!("{holder} is letting go of what was disabled or deleted: then the stream is placed anew");
+    (!disabled).then(|| Note::new(reason::LETTING_GO, message()).about(holder))
 }
 
 #[cfg(test)]

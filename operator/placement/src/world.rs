@@ -13,6 +13,8 @@ use crate::selector::Selector;
 pub struct World {
     /// False while a new leader waits for sidecars to report: nobody is gone, nothing new is placed.
     pub settled: bool,
+    /// In how many ms a new leader waits no longer, whoever has reported; `None`: not known, or it does not wait.
+    pub settles_in: Option<u64>,
     pub periods: Periods,
     pub namespaces: BTreeMap<String, Namespace>,
 }

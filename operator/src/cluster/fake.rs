@@ -11,7 +11,9 @@ use weir_feed::grant::KeyRing;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::{Record, StreamerId};
 
-use super::{Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble};
+use super::{
+    Cluster, Declared, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
+};
 
 /// The cluster; what a test holds of it is in [`Strings`].
 pub(crate) struct Fake {
@@ -55,6 +57,8 @@ pub(crate) fn fake() -> (Arc<Fake>, Strings) {
 }
 
 impl Cluster for Fake {
+    const DECLARED: Declared = Declared::WithKubectl;
+
     fn observe(&self) -> watch::Receiver<Arc<Observed>> {
         let mut observed = self.observed.lock().unwrap().take().unwrap();
         observed.mark_changed();

@@ -20,7 +20,9 @@ use self::request::Failure;
 use self::status::Written;
 use self::store::Store;
 use super::removals::Removals;
-use super::{Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble};
+use super::{
+    Cluster, Declared, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
+};
 
 pub mod campaign;
 mod election;
@@ -194,6 +196,8 @@ impl Kubernetes {
 }
 
 impl Cluster for Kubernetes {
+    const DECLARED: Declared = Declared::WithKubectl;
+
     fn observe(&self) -> watch::Receiver<Arc<Observed>> {
         self.observed.get_or_init(|| self.start_observing()).clone()
     }

@@ -21,7 +21,9 @@ use self::picture::{Picture, Refreshed};
 use self::slices::Slices;
 use self::status::Statuses;
 use self::tokens::Tokens;
-use super::{Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble};
+use super::{
+    Cluster, Declared, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
+};
 use crate::http::{Objects, Resource};
 
 mod admit;
@@ -281,6 +283,8 @@ impl From<StateError> for Trouble {
 }
 
 impl Cluster for Manifests {
+    const DECLARED: Declared = Declared::InManifests;
+
     fn observe(&self) -> watch::Receiver<Arc<Observed>> {
         tokio::spawn(follow::follow(Arc::downgrade(&self.inner)));
         let mut snapshot = self.inner.snapshot.subscribe();
@@ -362,7 +366,7 @@ impl Cluster for Manifests {
     }
 
     async fn record_event(&self, occurrence: &Occurrence) {
-        let Occurrence { kind, object, uid, warning, reason, message } = occurrence;
+        let Occurrence { kind, object, uid, warning, reason, message, tells: _ } = occurrence;
         let type_ = if *warning { "Warning" } else { "Normal" };
         tracing::info!(kind, namespace = object.namespace, name = object.name, r#type = type_, reason, "{message}");
         let mut events = lock(&self.inner.events);

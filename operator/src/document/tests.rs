@@ -95,7 +95,7 @@ fn what_is_missing_is_named() {
     assert_eq!(missing.reason, "SecretNotFound");
     assert_eq!(
         missing.message,
-        "there is no Secret cam-1 of type weir.dev/credentials in the Stream's namespace: make it, with the key password"
+        "there is no Secret cam-1 of type weir.dev/credentials, which needs the key password, in the Stream's namespace"
     );
     let missing = reason(&spec, &[("cam-1", "user", b"x")]);
     assert_eq!(missing.reason, "SecretKeyNotFound");

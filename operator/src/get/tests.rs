@@ -29,19 +29,19 @@ fn streams_look_as_kubectl_shows_them() {
     assert_eq!(
         shown("wst", &streams(), false, false),
         "\
-NAME          STREAMER   PLACED   CAPTURED   AGE
-bunny         s1         True     Unknown    3m12s
-a-long-name              False               3d
-new                                          0s
+NAME          STREAMER   PLACED   CAPTURED   REASON       AGE
+bunny         s1         True     Unknown    Running      3m12s
+a-long-name              False               NoStreamer   3d
+new                                                       0s
 "
     );
     assert_eq!(
         shown("streams.weir.dev", &streams(), true, true),
         "\
-NAMESPACE   NAME          STREAMER   PLACED   CAPTURED   AGE     MEDIA NAME     EPOCH   REASON
-media       bunny         s1         True     Unknown    3m12s   mylive/bunny   7       Running
-media       a-long-name              False               3d                             NoStreamer
-media       new                                          0s                             \n"
+NAMESPACE   NAME          STREAMER   PLACED   CAPTURED   REASON       AGE     MEDIA NAME     EPOCH
+media       bunny         s1         True     Unknown    Running      3m12s   mylive/bunny   7
+media       a-long-name              False               NoStreamer   3d                     
+media       new                                                       0s                     \n"
     );
 }
 
@@ -50,11 +50,11 @@ fn streamers_and_placements_have_their_own_columns() {
     let streamers = items(
         r#"[{"metadata": {"name": "s1", "creationTimestamp": "2025-01-02T03:04:05Z"},
              "spec": {"capacity": {"streams": 100}, "addresses": ["10.0.0.7"]},
-             "status": {"roles": "ingest,transcode", "summary": "Ready,SchedulingDisabled", "streams": 12, "sidecarVersion": "0.1.0", "lastContact": "2026-01-02T03:04:04Z"}}]"#,
+             "status": {"roles": "ingest,transcode", "summary": "Ready,SchedulingDisabled", "reason": "Polling", "streams": 12, "sidecarVersion": "0.1.0", "lastContact": "2026-01-02T03:04:04Z"}}]"#,
     );
     let text = shown("streamer", &streamers, false, false);
     let mut lines = text.lines();
-    assert!(lines.next().unwrap().starts_with("NAME   STATUS                     ROLES"), "{text}");
+    assert!(lines.next().unwrap().starts_with("NAME   STATUS                     REASON    ROLES"), "{text}");
     let row = lines.next().unwrap();
     for cell in ["Ready,SchedulingDisabled", "ingest,transcode", "12", "100", "365d", "0.1.0"] {
         assert!(row.contains(cell), "{cell} in {row}");

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use weir_crds::condition::{ACCEPTED, CONFIG_ACCEPTED, Condition, PLACED, READY, SYNCED, find};
+use weir_crds::condition::{ACCEPTED, CAPTURED, CONFIG_ACCEPTED, Condition, PLACED, READY, SUPERVISED, SYNCED, find};
 use weir_crds::stream::StreamStatus;
 use weir_crds::streamer::StreamerStatus;
 use weir_feed::leader::step::SliceId;
 use weir_feed::record::{Change, Record, StreamId};
 use weir_placement::plan::{HeldRemoval, Planned};
-use weir_placement::reason::{LETTING_GO, MAY_STILL_RUN, WAITING};
 
-use super::{MAX_MESSAGE, time};
-use crate::cluster::{CONFIRM_REMOVAL, ObjectRef, Occurrence};
+use super::advice::Names;
+use super::reason::{self, Event, Reason};
+use super::{MAX_MESSAGE, advised, time};
+use crate::cluster::{Declared, ObjectRef, Occurrence, Tells};
 use crate::text::shortened;
 
 /// How many streamers a message names.
@@ -38,7 +39,7 @@ pub fn of_change(planned: &Planned, before: Option<&Record>) -> Option<Occurrenc
         _ => before.map(|record| (&record.stream, &record.uid))?,
     };
     let object = ObjectRef { namespace: planned.stream.namespace.clone(), name: stream.clone() };
-    Some(occurrence("Stream", &object, uid, warning, reason, &planned.why))
+    Some(change("Stream", &object, uid, warning, reason, &planned.why))
 }
 
 /// That the record of a stream follows what `streamer` proves; `object` is the `metadata.name` of its Stream.
@@ -48,7 +49,7 @@ pub fn of_correction(stream: &StreamId, object: &str, uid: &str, streamer: &str)
         "the record of {} was older than what {streamer} proves, as after a restore of an old copy of etcd: it follows {streamer}",
         stream.name
     );
-    occurrence("Stream", &object, uid, true, "Corrected", &message)
+    change("Stream", &object, uid, true, "Corrected", &message)
 }
 
 /// That a Streamer's streams moved away because it is gone; `to` counts them by their new streamers. One Event for all
@@ -61,77 +62,93 @@ pub fn of_failover(streamer: &ObjectRef, uid: &str, to: &BTreeMap<String, usize>
     }
     let streams = if all == 1 { "1 stream" } else { &format!("{all} streams") };
     let message = format!("{streams} moved away from {}, which is gone: {}", streamer.name, named.join(", "));
-    occurrence("Streamer", streamer, uid, true, "FailedOver", &message)
+    // One for all of them, and so before them.
+    Occurrence { tells: Tells::State, ..change("Streamer", streamer, uid, true, "FailedOver", &message) }
 }
 
 /// What has become wrong with a Stream, or right again, between two reports.
 pub fn of_stream(object: &ObjectRef, uid: &str, old: &StreamStatus, new: &StreamStatus) -> Vec<Occurrence> {
-    let mut occurrences = Vec::new();
-    let mut tell = |warning, condition: &Condition| {
-        let (reason, message) = (&condition.reason, &condition.message);
-        occurrences.push(occurrence("Stream", object, uid, warning, reason, message));
-    };
-    if let Some(now) = turned(&old.conditions, &new.conditions, ACCEPTED) {
-        if now.status == "False" {
-            tell(true, now);
-        } else if find(&old.conditions, ACCEPTED).is_some_and(|old| old.status == "False") {
-            tell(false, now);
-        }
-    }
-    // What Accepted says already is not said twice, and what only takes a moment not at all.
-    let quiet = ["Placed", "Releasing", "Disabled", "Conflict", "Malformed", WAITING, LETTING_GO];
-    if let Some(now) = turned(&old.conditions, &new.conditions, PLACED)
-        && !quiet.contains(&now.reason.as_str())
-        // After a failover that is the rule, and the failover's own Event says it.
-        && !(now.status == "True" && now.reason == MAY_STILL_RUN)
-    {
-        tell(true, now);
-    }
-    occurrences
+    let turns = Turns { kind: "Stream", object, uid, named: reason::stream::named };
+    turns.of(&old.conditions, &new.conditions, &[ACCEPTED, PLACED, CAPTURED])
 }
 
 /// What has become wrong with a Streamer, or right again, between two reports.
 pub fn of_streamer(object: &ObjectRef, uid: &str, old: &StreamerStatus, new: &StreamerStatus) -> Vec<Occurrence> {
-    let mut occurrences = Vec::new();
-    for type_ in [READY, SYNCED, CONFIG_ACCEPTED] {
-        let Some(now) = turned(&old.conditions, &new.conditions, type_) else {
-            continue;
-        };
-        let before = find(&old.conditions, type_).map(|old| old.status.as_str());
-        // To be behind for a while is nothing to act on; nor is it that a streamer nobody started yet is not there.
-        let warning = match (now.status.as_str(), now.reason.as_str()) {
-            ("Unknown", _) | ("False", "Behind" | "NeverReported") => continue,
-            ("True", "InstanceConflict" | "ForeignHost") | ("False", _) => true,
-            _ => false,
-        };
-        if !warning && before == Some("True") {
-            continue;
+    let turns = Turns { kind: "Streamer", object, uid, named: reason::streamer::named };
+    turns.of(&old.conditions, &new.conditions, &[READY, SYNCED, CONFIG_ACCEPTED, SUPERVISED])
+}
+
+/// Whose conditions have turned.
+struct Turns<'a> {
+    kind: &'static str,
+    object: &'a ObjectRef,
+    uid: &'a str,
+    named: fn(&str) -> Option<&'static Reason>,
+}
+
+impl Turns<'_> {
+    /// An Event for each reason that was not there before, and one when what had an Event is over.
+    fn of(&self, old: &[Condition], new: &[Condition], types: &[&str]) -> Vec<Occurrence> {
+        let mut told: Vec<Occurrence> = Vec::new();
+        for type_ in types {
+            let Some(now) = turned(old, new, type_) else { continue };
+            let was = find(old, type_);
+            let news = match self.event(now) {
+                Some(_) if old.iter().any(|old| old.reason == now.reason && old.status == now.status) => None,
+                Some(warning) => Some((warning, now.reason.as_str())),
+                None if self.is_well_again(type_, was, now) => {
+                    Some((false, if *type_ == READY { "Ready" } else { now.reason.as_str() }))
+                }
+                None => None,
+            };
+            if let Some((warning, reason)) = news.filter(|(_, reason)| told.iter().all(|one| one.reason != *reason)) {
+                told.push(Occurrence {
+                    tells: Tells::State,
+                    ..change(self.kind, self.object, self.uid, warning, reason, &now.message)
+                });
+            }
         }
-        if !warning && type_ != READY && before != Some("False") {
-            continue;
-        }
-        let reason = match (type_, warning) {
-            (READY, false) => "Ready",
-            _ => now.reason.as_str(),
-        };
-        occurrences.push(occurrence("Streamer", object, uid, warning, reason, &now.message));
+        told
     }
-    occurrences
+
+    /// Whether a condition's reason becomes an Event, and whether that is a Warning.
+    fn event(&self, condition: &Condition) -> Option<bool> {
+        match (self.named)(&condition.reason)?.waiting()?.event {
+            Event::Warning => Some(true),
+            Event::Normal => Some(false),
+            Event::UnlessTrue(_) => (condition.status != "True").then_some(true),
+            Event::Quiet(_) => None,
+        }
+    }
+
+    /// Where a stream is placed is told by the change of its record.
+    fn is_well_again(&self, type_: &str, was: Option<&Condition>, now: &Condition) -> bool {
+        let waits = (self.named)(&now.reason).is_some_and(|reason| reason.waiting().is_some());
+        let told_before = was.map_or(type_ == READY, |was| was.status != "Unknown" && self.event(was).is_some());
+        now.status == "True" && !waits && told_before && type_ != PLACED
+    }
 }
 
 /// That a removal in numbers is held, on a Placement that it concerns.
-pub fn of_held_removal(slice: &SliceId, held: &HeldRemoval) -> Occurrence {
+pub fn of_held_removal(slice: &SliceId, held: &HeldRemoval, declared: Declared) -> Occurrence {
     let object = ObjectRef { namespace: slice.namespace.clone(), name: slice.object() };
-    let message = format!(
-        "{} of {} streams of the namespace lost their Stream at once: they run on until {}; make the Streams again, or \
-         confirm with kubectl -n {} annotate placements.weir.dev {} {CONFIRM_REMOVAL}=true",
+    let sentence = format!(
+        "{} of {} streams of the namespace lost their Stream at once: they run on until {}, and are stopped then",
         held.orphans,
         held.records,
-        time(held.until).0,
-        object.namespace,
-        object.name
+        time(held.until).0
     );
-    occurrence("Placement", &object, "", true, "RemovalHeld", &message)
+    let names = Names { namespace: &object.namespace, placement: Some(&object.name), ..Names::default() };
+    let reason = reason::placement::REMOVAL_HELD;
+    let message = advised(&sentence, reason, &names, declared);
+    Occurrence { tells: Tells::State, ..change("Placement", &object, "", true, reason.name(), &message) }
+}
+
+/// That a removal in numbers is held no more.
+pub fn of_ended_removal(slice: &SliceId) -> Occurrence {
+    let object = ObjectRef { namespace: slice.namespace.clone(), name: slice.object() };
+    let message = "no removal is held any more: the Streams are there again, or their streams are being stopped";
+    Occurrence { tells: Tells::State, ..change("Placement", &object, "", false, "RemovalDecided", message) }
 }
 
 /// The condition of that type, if its status or its reason is another than before.
@@ -141,19 +158,13 @@ fn turned<'a>(old: &[Condition], new: &'a [Condition], type_: &str) -> Option<&'
     (!same).then_some(now)
 }
 
-fn occurrence(
-    kind: &'static str,
-    object: &ObjectRef,
-    uid: &str,
-    warning: bool,
-    reason: &str,
-    message: &str,
-) -> Occurrence {
+fn change(kind: &'static str, object: &ObjectRef, uid: &str, warning: bool, reason: &str, message: &str) -> Occurrence {
     Occurrence {
         kind,
         object: object.clone(),
         uid: uid.to_owned(),
         warning,
+        tells: Tells::Change,
         reason: reason.to_owned(),
         message: shortened(message, MAX_MESSAGE).to_owned(),
     }

@@ -7,8 +7,11 @@ use weir_feed::leader::view::StreamerView;
 use weir_placement::plan::StreamerOutlook;
 use weir_placement::reason::NOT_READY;
 
+use super::advice::Names;
+use super::reason::{self, streamer as reasons};
 use super::redact::Redactor;
-use super::{Finding, conclude, finding, time};
+use super::{Finding, Subject, conclude, finding, leading, time};
+use crate::cluster::{Declared, ObjectRef};
 use crate::text::shortened;
 
 /// What changes all the time is refreshed when it is this old, in ms.
@@ -31,28 +34,42 @@ pub struct StreamerFacts<'a> {
     pub view: Option<&'a StreamerView>,
     /// Where the plan leaves it.
     pub outlook: Option<&'a StreamerOutlook>,
+    /// A new leader waits for the streamers: one that it has not heard yet may be as well as it was.
+    pub settling: bool,
+    /// Streams that its streamer may be running and cannot be given: media name, and why where that is known.
+    pub withheld: &'a [(&'a str, Option<&'a str>)],
     /// For how long (ms) its replica has been behind without a break; counts only while it is.
     pub behind_for: u64,
     /// Takes passwords out of what the streamer says.
     pub redactor: Redactor<'a>,
+    pub declared: Declared,
     /// Ms since the Unix epoch.
     pub now: u64,
 }
 
 /// What is to be reported of a Streamer.
 pub fn streamer_status(facts: &StreamerFacts<'_>) -> StreamerStatus {
-    let generation = facts.streamer.metadata.generation;
+    let metadata = &facts.streamer.metadata;
+    let object = ObjectRef {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    };
+    let subject = subject(&object, facts.declared, metadata.generation, facts.now);
     let mut status = facts.old.clone();
-    status.observed_generation = generation;
-    let findings = [
-        (READY, ready(facts)),
-        (SYNCED, synced(facts)),
-        (CONFIG_ACCEPTED, config_accepted(facts)),
-        (SUPERVISED, supervised(facts)),
-    ];
-    for (type_, finding) in findings {
-        conclude(&mut status.conditions, type_, finding, generation, facts.now);
+    status.observed_generation = metadata.generation;
+    let known = find(&status.conditions, READY).is_some();
+    if !(facts.settling && known && session(facts).is_none()) {
+        let findings = [
+            (READY, ready(facts)),
+            (SYNCED, synced(facts)),
+            (CONFIG_ACCEPTED, config_accepted(facts)),
+            (SUPERVISED, supervised(facts)),
+        ];
+        for (type_, finding) in findings {
+            conclude(&mut status.conditions, type_, &finding, &subject);
+        }
     }
+    status.reason = at_a_glance(&status);
     let is_ready = find(&status.conditions, READY).is_some_and(|ready| ready.status == "True");
     status.summary = Some(summary(is_ready, facts.streamer));
     status.roles = Some(facts.streamer.spec.role_list());
@@ -72,13 +89,39 @@ pub fn streamer_status(facts: &StreamerFacts<'_>) -> StreamerStatus {
 }
 
 /// What is to be reported of a Streamer that cannot be read; `message` says what is wrong with it.
-pub fn malformed_streamer(old: &StreamerStatus, generation: i64, message: &str, now: u64) -> StreamerStatus {
+pub fn malformed_streamer(
+    object: &ObjectRef,
+    old: &StreamerStatus,
+    (generation, message): (i64, &str),
+    declared: Declared,
+    now: u64,
+) -> StreamerStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
     status.summary = Some("NotReady".to_owned());
-    let finding = finding(Some(false), "Malformed", message);
-    conclude(&mut status.conditions, READY, finding, Some(generation), now);
+    let message = format!("{message}; it gets no new streams and keeps those that it has until that is mended");
+    let finding = finding(Some(false), reasons::MALFORMED, message);
+    conclude(&mut status.conditions, READY, &finding, &subject(object, declared, Some(generation), now));
+    status.reason = at_a_glance(&status);
     status
+}
+
+fn subject(object: &ObjectRef, declared: Declared, generation: Option<i64>, now: u64) -> Subject<'_> {
+    let names = Names { namespace: &object.namespace, streamer: Some(&object.name), ..Names::default() };
+    Subject { names, declared, generation, now }
+}
+
+fn at_a_glance(status: &StreamerStatus) -> Option<String> {
+    // That nobody supervises it is a matter only of streams with StopCapturing, and the rule where there are none.
+    let boots =
+        find(&status.conditions, SUPERVISED).filter(|one| reasons::BOOTS_WITH_CONFIGURATION == one.reason.as_str());
+    let types = [READY, SYNCED, CONFIG_ACCEPTED].into_iter().chain(boots.map(|_| SUPERVISED));
+    leading(&status.conditions, &types.collect::<Vec<_>>(), READY, reasons::named)
+}
+
+/// What is known of it from itself, now.
+fn session<'a>(facts: &StreamerFacts<'a>) -> Option<&'a StreamerView> {
+    facts.view.filter(|view| view.connected && view.reported)
 }
 
 fn summary(is_ready: bool, streamer: &Streamer) -> String {
@@ -113,28 +156,36 @@ fn load(load: &frames::Load) -> Option<Load> {
 }
 
 fn ready(facts: &StreamerFacts<'_>) -> Finding {
-    let Some(view) = facts.view.filter(|view| view.connected && view.reported) else {
+    let Some(view) = session(facts) else {
         return absent(facts);
     };
     if !view.alive {
         return not_polling(view);
     }
-    let told = |reason, message: &str| finding(Some(true), reason, with_closed(message, facts));
     if view.contested {
-        return told(
-            "InstanceConflict",
-            "another instance says that it is this Streamer and waits until this one is gone: give each sidecar a name of its own",
+        return finding(
+            Some(true),
+            reasons::INSTANCE_CONFLICT,
+            "another instance says that it is this Streamer, and waits until this one is gone",
         );
     }
     if let Some(host) = view.foreign_host.as_deref().filter(|host| !is_own(host, facts.streamer)) {
         let message = format!(
-            "the streamer calls itself {}, not {}: set spec.hostname, or the streamer's own",
+            "the streamer calls itself {}, not {}, and is served all the same until they are",
             facts.redactor.redact(shortened(host, 253)),
             facts.streamer.hostname()
         );
-        return told("ForeignHost", &message);
+        return finding(Some(true), reasons::FOREIGN_HOST, message);
     }
-    told("Polling", "the streamer asks its sidecar for its streams")
+    let polls = "the streamer asks its sidecar for its streams";
+    let closed = facts.outlook.and_then(|outlook| outlook.closed.as_ref());
+    match closed.filter(|note| note.reason != NOT_READY) {
+        Some(note) => Finding {
+            set: note.set.clone(),
+            ..finding(Some(true), reason::of(note.reason), format!("{polls}; {}", note.message))
+        },
+        None => finding(Some(true), reasons::POLLING, polls),
+    }
 }
 
 /// Whether a host is the Streamer's: by its hostname, or by its name, which its sidecar takes for the hostname where it
@@ -149,123 +200,147 @@ fn absent(facts: &StreamerFacts<'_>) -> Finding {
     if facts.view.is_some_and(|view| view.contested) {
         return finding(
             Some(false),
-            "InstanceConflict",
+            reasons::INSTANCE_CONFLICT,
             "another instance says that it is this Streamer and waits to take the place of the one that is silent",
         );
     }
     if facts.old.last_contact.is_none() && !facts.view.is_some_and(|view| view.reported) {
         return finding(
             Some(false),
-            "NeverReported",
-            "its sidecar was never heard: start one beside the streamer with --streamer and this name",
+            reasons::NEVER_REPORTED,
+            "its sidecar was never heard: it gets streams when it has connected",
         );
     }
     finding(
         Some(false),
-        "Silent",
-        "its sidecar is not connected: look whether the server is up and reaches the operator",
+        reasons::SILENT,
+        "its sidecar is not connected: its streams move, each after its failover.after, unless it comes back; look whether \
+         the server is up and reaches the operator",
     )
 }
 
 fn not_polling(view: &StreamerView) -> Finding {
     let (reason, why) = match (view.api, view.polled_ago) {
-        (ApiState::Down, _) => ("StreamerDown", "and its own API does not answer: look whether it runs"),
-        (ApiState::Up, _) => ("NotPolling", "but its own API answers: set its config_external to its sidecar"),
-        (ApiState::Absent, None) => {
-            ("NotPolling", "since that was started: look whether it runs and its config_external is its sidecar")
-        }
-        (ApiState::Absent, Some(_)) => ("NotPolling", "any more: look whether it runs"),
+        (ApiState::Down, _) => (reasons::STREAMER_DOWN, "and its own API does not answer"),
+        (ApiState::Up, _) => (reasons::NOT_POLLING, "but its own API answers"),
+        (ApiState::Absent, None) => (reasons::NOT_POLLING, "since that was started"),
+        (ApiState::Absent, Some(_)) => (reasons::NOT_POLLING, "any more"),
     };
-    let message = format!("the streamer does not ask its sidecar for its streams {why}");
+    let then = match view.api {
+        ApiState::Up => "what that API shows as captured stays here, everything else moves after its failover.after",
+        _ => "its streams move, each after its failover.after, unless it comes back",
+    };
+    let message = format!("the streamer does not ask its sidecar for its streams {why}: {then}");
     finding(Some(false), reason, message)
 }
 
-/// Why it gets no new streams stands behind, if it is not that it is not ready.
-fn with_closed(message: &str, facts: &StreamerFacts<'_>) -> String {
-    let closed = facts.outlook.and_then(|outlook| outlook.closed.as_ref());
-    match closed.filter(|note| note.reason != NOT_READY) {
-        Some(note) => format!("{message}; {}", note.message),
-        None => message.to_owned(),
-    }
-}
-
 fn synced(facts: &StreamerFacts<'_>) -> Finding {
-    let Some(view) = facts.view.filter(|view| view.connected && view.reported) else {
+    let Some(view) = session(facts) else {
         return unheard();
     };
     if let Some(error) = &view.replica_error {
         let message = format!(
-            "its sidecar cannot write its replica and answers from memory, which a restart loses: {}",
+            "its sidecar cannot write its replica and answers from memory, which a restart loses, until it can: {}",
             facts.redactor.redact(error)
         );
-        return finding(Some(false), "ReplicaNotWritten", message);
+        return finding(Some(false), reasons::REPLICA_NOT_WRITTEN, message);
     }
-    if view.synced {
-        return finding(Some(true), "Synced", "its replica has everything");
+    if !view.complete {
+        let message = "its replica is being filled for the first time: until then its streamer is told to wait (503) and \
+                       keeps what it runs";
+        return finding(Some(false), reasons::NEVER_SYNCED, message);
+    }
+    if view.strays > 0 {
+        let until = time(facts.now.saturating_add(view.strays_for)).0;
+        let message = format!(
+            "{} streams that it serves have neither a record nor a Stream, as after a lost API: they run on until {until}, \
+             and are stopped then unless their Streams are there again",
+            view.strays
+        );
+        return finding(Some(false), reasons::STRAYS_HELD, message);
     }
     let was = find(&facts.old.conditions, SYNCED).is_some_and(|old| old.status == "True");
-    if was && facts.behind_for < BEHIND {
-        return finding(Some(true), "Synced", "its replica has everything");
+    if view.synced || (was && facts.behind_for < BEHIND) {
+        return finding(Some(true), reasons::SYNCED, "its replica has everything");
     }
-    let message = "its replica does not have everything yet; it serves what it has";
-    finding(Some(false), "Behind", message)
+    let message = "its replica does not have everything yet; it serves what it has, and catches up";
+    finding(Some(false), reasons::BEHIND, message)
 }
 
 fn config_accepted(facts: &StreamerFacts<'_>) -> Finding {
-    let Some(view) = facts.view.filter(|view| view.connected && view.reported) else {
+    let Some(view) = session(facts) else {
         return unheard();
     };
-    if !view.rejected.is_empty() {
-        let named: Vec<&str> = view.rejected.keys().take(NAMED).map(String::as_str).collect();
-        let more = match view.rejected.len().saturating_sub(named.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+    if !facts.withheld.is_empty() {
         let message = format!(
-            "the streamer refuses {}{more}: served as it last took them, if ever; the other streams are not held up",
-            named.join(", ")
+            "the streamer runs, or may run, what it cannot be given now, and is told to wait (503) when it asks for it: it \
+             keeps what it has, and so do the other streams of the same request, until that is mended: {}",
+            listed(facts.withheld.iter().map(|(name, why)| match why {
+                Some(why) => format!("{name} ({why})"),
+                None => (*name).to_owned(),
+            }))
         );
-        return finding(Some(false), "InvalidStreams", message);
+        return finding(Some(false), reasons::WITHHELD, message);
+    }
+    if !view.rejected.is_empty() {
+        let message = format!(
+            "the streamer refuses {}: served as it last took them, if ever, until those Streams are changed; the other \
+             streams are not held up",
+            listed(view.rejected.keys().cloned())
+        );
+        return finding(Some(false), reasons::INVALID_STREAMS, message);
     }
     match &view.config {
-        ConfigStatus::Loaded => finding(Some(true), "Loaded", "the streamer took what it fetched last"),
+        ConfigStatus::Loaded => finding(Some(true), reasons::LOADED, "the streamer took what it fetched last"),
         ConfigStatus::Error { message } => {
-            let message = format!("the streamer refuses what it fetched: {}", facts.redactor.redact(message));
-            finding(Some(false), "Refused", message)
+            let message = format!(
+                "the streamer refuses what it fetched and goes on with what it had: it takes nothing new until that is \
+                 mended: {}",
+                facts.redactor.redact(message)
+            );
+            finding(Some(false), reasons::REFUSED, message)
         }
         ConfigStatus::Unknown => finding(
             None,
-            "NotTold",
+            reasons::NOT_TOLD,
             "the streamer does not tell: its version has no config_external_status, or its sidecar no --streamer-api",
         ),
     }
 }
 
+/// The first of several, and how many more there are.
+fn listed(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = match all.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    all.take(NAMED).collect::<Vec<_>>().join(", ") + &more
+}
+
 /// What streams with `StopCapturing` rest on.
 fn supervised(facts: &StreamerFacts<'_>) -> Finding {
-    let Some(view) = facts.view.filter(|view| view.connected && view.reported) else {
+    let Some(view) = session(facts) else {
         return unheard();
     };
     if !view.supervised {
         let message = "nobody asks its sidecar's GET /lease, so nobody would kill a streamer that goes on capturing when \
-                       it is cut off: streams with failover.partition StopCapturing are not placed here; have the \
-                       streamer's liveness check ask it, or leave it if there are none";
-        return finding(Some(false), "NotSupervised", message);
+                       it is cut off: streams with failover.partition StopCapturing are not placed here until somebody does";
+        return finding(Some(false), reasons::NOT_SUPERVISED, message);
     }
     if let Some(streams) = view.boots_with.filter(|streams| *streams > 0) {
         let message = format!(
             "the streamer captured {streams} streams when it had started and not asked yet: a stream with StopCapturing \
-             may have moved by then; have it boot with an empty configuration"
+             may have moved by then; this stands until it has started with none"
         );
-        return finding(Some(false), "BootsWithConfiguration", message);
+        return finding(Some(false), reasons::BOOTS_WITH_CONFIGURATION, message);
     }
-    finding(Some(true), "Supervised", "its streamer is killed when it captures what it has no lease for")
+    finding(Some(true), reasons::SUPERVISED, "its streamer is killed when it captures what it has no lease for")
 }
 
 fn unheard() -> Finding {
     let message = "its sidecar is not connected: see the condition Ready";
-    finding(None, "Silent", message)
+    finding(None, reasons::SILENT, message)
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

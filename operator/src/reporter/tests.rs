@@ -1,6 +1,7 @@
 use prometheus_client::registry::Registry;
 
 use super::*;
+use crate::cluster::Tells;
 use crate::cluster::fake::fake;
 
 #[tokio::test]
@@ -14,6 +15,7 @@ async fn events_beyond_the_queue_are_dropped_and_counted() {
         object: ObjectRef { namespace: "media".into(), name: "bunny".into() },
         uid: "u-1".into(),
         warning: true,
+        tells: Tells::Change,
         reason: "FailedOver".into(),
         message: String::new(),
     };

@@ -192,8 +192,18 @@ impl Leader {
 
     /// Rows that neither a record nor a Stream stands behind, in numbers: a lost API rather than a wish.
     fn strays_held(&self, namespace: &str, now: Now) -> bool {
-        let observed = self.observed(now);
-        self.strays_since.get(namespace).is_some_and(|since| observed < since + STRAYS_HELD)
+        self.strays_held_for(namespace, now).is_some()
+    }
+
+    /// For how many ms more they are held.
+    pub(super) fn strays_held_for(&self, namespace: &str, now: Now) -> Option<u64> {
+        let until = self.strays_since.get(namespace)? + STRAYS_HELD;
+        until.checked_sub(self.observed(now)).filter(|left| *left > 0)
+    }
+
+    /// Neither a record nor a Stream stands behind it.
+    pub(super) fn is_stray(&self, stream: &StreamId) -> bool {
+        self.record(stream).is_none() && self.want(stream).is_none()
     }
 
     /// Counts rows without record and Stream by namespace; more than max(10, 20%) of the rows are held for ten minutes.
@@ -203,9 +213,8 @@ impl Leader {
         for (id, session) in &self.sessions {
             for name in session.have.iter().filter(|(_, have)| have.row.is_some()).map(|(name, _)| name) {
                 let stream = StreamId { namespace: id.namespace.clone(), name: name.clone() };
-                let stray = self.record(&stream).is_none() && self.want(&stream).is_none();
                 let count = counts.entry(&id.namespace).or_default();
-                count.0 += usize::from(stray);
+                count.0 += usize::from(self.is_stray(&stream));
                 count.1 += 1;
             }
         }

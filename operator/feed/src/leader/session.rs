@@ -121,6 +121,12 @@ impl Session {
         }
     }
 
+    /// Its streamer runs that stream, or may, and there is nothing to serve it: it is told to wait.
+    pub(super) fn withholds(&self, name: &str) -> bool {
+        let served = self.have.get(name).is_some_and(|have| have.row.is_some());
+        !served && (self.runs.is_none() || self.captures(name))
+    }
+
     pub(super) fn captures(&self, name: &str) -> bool {
         self.runs.as_ref().is_some_and(|runs| runs.get(name) == Some(&Run::Capture))
     }

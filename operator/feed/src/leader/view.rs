@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::Known;
+use super::slice::Stage;
 use super::step::SliceId;
 use super::{Leader, Role};
 use crate::frames::{ApiState, ConfigStatus, Load};
@@ -44,6 +45,8 @@ pub struct StreamerView {
     pub synced: bool,
     /// Rows that it serves.
     pub rows: usize,
+    /// Its replica was complete once: until then its streamer is told to wait.
+    pub complete: bool,
     /// Names on hold there.
     pub held: BTreeSet<String>,
     /// Somebody asks it whether its streamer may live, and would kill it.
@@ -52,10 +55,27 @@ pub struct StreamerView {
     pub leased: bool,
     /// How many streams its streamer captured after a start before it was answered; `None`: no start was seen.
     pub boots_with: Option<u64>,
+    /// Names on hold there without a row to serve, that its streamer runs or may run: it is told to wait for them.
+    pub withheld: BTreeSet<String>,
+    /// Rows that neither a record nor a Stream stands behind, while they are held because they are many.
+    pub strays: usize,
+    /// For how many ms more.
+    pub strays_for: u64,
     /// Documents that the streamer refuses, by media name, with its message.
     pub rejected: BTreeMap<String, String>,
     /// Names it claims under a grant that cannot be verified.
     pub disputed: BTreeSet<String>,
+}
+
+/// Why the record of a stream is not what was decided, at a time when no write is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwritten {
+    /// Its slice has no room for further streams.
+    Full,
+    /// The API refuses to write its slice: left alone for so many ms.
+    Refused(u64),
+    /// It is due, in its turn.
+    Postponed,
 }
 
 /// What stands on the slices of a namespace about a removal in numbers.
@@ -79,6 +99,12 @@ impl Leader {
     /// **Wait** is over: streamers can be called gone, and new streams placed.
     pub fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// In how many ms **Wait** is over, whoever has reported by then; `None`: it is over, or nobody is expected.
+    pub fn settles_in(&self, now: Now) -> Option<u64> {
+        let waits = self.role == Role::Leading && !self.settled && !self.expected_streamers().is_empty();
+        waits.then(|| (self.led_since + self.periods.period).saturating_sub(self.observed(now)))
     }
 
     /// Writes under way.
@@ -177,6 +203,7 @@ impl Leader {
         let observed = self.observed(now);
         let silent_for = observed.saturating_sub(session.last_heard);
         let idle = observed.saturating_sub(session.polled_at);
+        let strays_for = self.strays_held_for(&id.namespace, now);
         Some(StreamerView {
             connected: session.conn.is_some() && silent_for <= self.periods.silence,
             reported: session.reported,
@@ -195,10 +222,14 @@ impl Leader {
             applied: session.applied,
             synced: session.synced && session.marked && session.applied == session.revision,
             rows: session.have.values().filter(|have| have.row.is_some()).count(),
+            complete: session.synced,
             held: session.held.clone(),
             supervised: session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill),
             leased: session.conn.is_some() && session.lease.is_some_and(|lease| lease.runs),
             boots_with: session.lease.and_then(|lease| lease.boots_with),
+            withheld: session.held.iter().filter(|name| session.withholds(name)).cloned().collect(),
+            strays: strays_for.map_or(0, |_| self.strays(id, session)),
+            strays_for: strays_for.unwrap_or(0),
             rejected: session.rejections(),
             disputed: session.disputed.keys().cloned().collect(),
         })
@@ -238,6 +269,22 @@ impl Leader {
             }
             _ => Capture::Unknown,
         }
+    }
+
+    /// Why a change of `stream` that was decided is not written, if it is not.
+    pub fn unwritten(&self, stream: &StreamId, now: Now) -> Unwritten {
+        let slice = SliceId::of(stream);
+        match self.slices.get(&slice).map(|state| &state.stage) {
+            Some(Stage::Blocked { until }) => Unwritten::Refused(until.saturating_sub(self.observed(now))),
+            _ if self.record(stream).is_none() && self.is_full(&slice) => Unwritten::Full,
+            _ => Unwritten::Postponed,
+        }
+    }
+
+    fn strays(&self, id: &StreamerId, session: &super::session::Session) -> usize {
+        let rows = session.have.iter().filter(|(_, have)| have.row.is_some());
+        let streams = rows.map(|(name, _)| StreamId { namespace: id.namespace.clone(), name: name.clone() });
+        streams.filter(|stream| self.is_stray(stream)).count()
     }
 
     /// The record of one stream.

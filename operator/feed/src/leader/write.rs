@@ -89,7 +89,7 @@ impl Leader {
             if blocked || (!urgent && observed < self.budget_at) {
                 continue;
             }
-            self.budget_at = self.budget_at.max(observed) + size(&content) / BUDGET;
+            self.budget_at = self.budget_at.max(observed) + size(&content.records) / BUDGET;
             for (stream, change) in &changes {
                 self.note(stream, change, observed);
             }
@@ -106,7 +106,7 @@ impl Leader {
 
     fn changed(&self, id: &SliceId, changes: &[(StreamId, Change)], until: Option<u64>, now: Now) -> Content {
         let mut records = self.slices.get(id).map(|state| state.records.clone()).unwrap_or_default();
-        let full = size(&Content { records: records.clone(), removal_until: None }) >= FULL;
+        let full = self.is_full(id);
         for (stream, change) in changes.iter().filter(|(_, change)| !(full && matches!(change, Change::Place { .. }))) {
             let epoch = self.next_epoch(stream, now);
             match Record::apply(&stream.name, records.get(&stream.name), change, epoch) {
@@ -121,6 +121,11 @@ impl Leader {
         }
         let removal_until = until.filter(|_| !records.is_empty());
         Content { records, removal_until }
+    }
+
+    /// A slice takes no further streams.
+    pub(super) fn is_full(&self, id: &SliceId) -> bool {
+        self.slices.get(id).is_some_and(|state| size(&state.records) >= FULL)
     }
 
     /// A release that is called off is not tried again for a while.
@@ -258,10 +263,10 @@ impl Leader {
 }
 
 /// How large a slice is in the API server's storage, in bytes, roughly: every key stands beside its value.
-fn size(content: &Content) -> u64 {
+fn size(records: &BTreeMap<String, Record>) -> u64 {
     let of_record = |record: &Record| {
         let values = record.streamers().map(|name| name.len()).sum::<usize>();
         record.name.len() + record.stream.len() + record.uid.len() + values + 130
     };
-    content.records.values().map(|record| of_record(record) as u64).sum::<u64>() + 400
+    records.values().map(|record| of_record(record) as u64).sum::<u64>() + 400
 }

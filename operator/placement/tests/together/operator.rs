@@ -356,6 +356,7 @@ fn facts(wishes: &Wishes, leader: &Leader, now: Now) -> Facts {
     };
     Facts {
         settled: leader.is_settled(),
+        settles_in: leader.settles_in(now),
         periods: Periods::default(),
         namespaces: BTreeMap::from([(NAMESPACE.to_owned(), namespace)]),
     }

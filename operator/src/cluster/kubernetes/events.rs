@@ -82,7 +82,7 @@ fn is_lately(recorded: &Recorded, now: Timestamp) -> bool {
 }
 
 fn key(occurrence: &Occurrence) -> u64 {
-    let Occurrence { kind, object, uid, warning, reason, message } = occurrence;
+    let Occurrence { kind, object, uid, warning, reason, message, tells: _ } = occurrence;
     let mut hasher = DefaultHasher::new();
     (kind, object, uid, warning, reason, message).hash(&mut hasher);
     hasher.finish()
@@ -174,6 +174,7 @@ mod tests {
             object: ObjectRef { namespace: "media".into(), name: "bunny".into() },
             uid: "u1".into(),
             warning: false,
+            tells: crate::cluster::Tells::State,
             reason: "Placed".into(),
             message: message.into(),
         }

@@ -257,6 +257,7 @@ async fn slices_and_events_can_be_asked_for() {
         object: object("one"),
         uid: "u".into(),
         warning: true,
+        tells: crate::cluster::Tells::State,
         reason: "Conflict".into(),
         message: "two".into(),
     };

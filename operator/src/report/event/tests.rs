@@ -84,7 +84,7 @@ fn a_streams_conditions_are_told_when_they_turn_and_not_again() {
     assert_eq!(reasons(&told(&conflict, &well)), [(false, "Accepted")]);
     let stuck = status(vec![condition(ACCEPTED, "True", "Accepted"), condition(PLACED, "True", "NoDestination")]);
     assert_eq!(reasons(&told(&well, &stuck)), [(true, "NoDestination")]);
-    let waits = status(vec![condition(PLACED, "False", WAITING)]);
+    let waits = status(vec![condition(PLACED, "False", "Waiting")]);
     assert_eq!(told(&well, &waits), []);
 }
 
@@ -112,7 +112,9 @@ fn a_streamer_comes_and_goes() {
     assert_eq!(reasons(&told(&refusing, &well))[1..], [(false, "Loaded")]);
     let foreign = status(vec![condition(READY, "True", "ForeignHost")]);
     assert_eq!(reasons(&told(&well, &foreign)), [(true, "ForeignHost")]);
-    assert_eq!(told(&foreign, &status(vec![condition(READY, "True", "Polling")])), []);
+    assert_eq!(reasons(&told(&foreign, &status(vec![condition(READY, "True", "Polling")]))), [(false, "Ready")]);
+    let never = status(vec![condition(READY, "False", "NeverReported")]);
+    assert_eq!(reasons(&told(&StreamerStatus::default(), &never)), [(false, "NeverReported")]);
     let behind = status(vec![condition(SYNCED, "False", "Behind")]);
     assert_eq!(told(&well, &behind), []);
 }
@@ -121,13 +123,16 @@ fn a_streamer_comes_and_goes() {
 fn a_held_removal_says_until_when_and_how_to_confirm() {
     let slice = SliceId { namespace: "media".into(), index: 7 };
     let held = HeldRemoval { orphans: 40, records: 100, until: 1_800_000_000_000 };
-    let told = of_held_removal(&slice, &held);
+    let told = of_held_removal(&slice, &held, Declared::WithKubectl);
     assert_eq!((told.kind, told.object.name.as_str()), ("Placement", "placement-7"));
     assert_eq!(
         told.message,
-        "40 of 100 streams of the namespace lost their Stream at once: they run on until 2027-01-15T08:00:00Z; make the \
-         Streams again, or confirm with kubectl -n media annotate placements.weir.dev placement-7 weir.dev/confirm-removal=true"
+        "40 of 100 streams of the namespace lost their Stream at once: they run on until 2027-01-15T08:00:00Z, and are \
+         stopped then. To keep them: apply their Streams again, from wherever they are kept; to let them go at once: kubectl \
+         -n media annotate placements.weir.dev placement-7 weir.dev/confirm-removal=true"
     );
+    let told = of_held_removal(&slice, &held, Declared::InManifests);
+    assert!(told.message.ends_with("in placements/media/placement-7.json of the state directory"), "{}", told.message);
 }
 
 #[test]

@@ -4,24 +4,30 @@ use super::*;
 use crate::cluster::{Credentials, ObjectRef};
 use serde_json::json;
 use weir_crds::condition::{Condition, find};
+use weir_crds::secret_ref::SecretRef;
+use weir_placement::reason::{NO_DESTINATION, UNSCHEDULABLE};
 
-const NOW: u64 = 1_800_000_000_500;
+pub(in crate::report) const NOW: u64 = 1_800_000_000_500;
 
 /// A stream that is well in every respect; each test changes what it is about.
-struct Story {
-    stream: Stream,
-    old: StreamStatus,
-    outlook: Option<Outlook>,
-    record: Option<Record>,
-    problem: Option<Problem>,
-    capture: Capture,
-    rejected: Option<String>,
-    held: bool,
+pub(in crate::report) struct Story {
+    pub(in crate::report) stream: Stream,
+    pub(in crate::report) old: StreamStatus,
+    pub(in crate::report) outlook: Option<Outlook>,
+    pub(in crate::report) record: Option<Record>,
+    pub(in crate::report) problem: Option<Problem>,
+    pub(in crate::report) capture: Capture,
+    pub(in crate::report) rejected: Option<String>,
+    pub(in crate::report) held: bool,
+    pub(in crate::report) withheld: bool,
+    pub(in crate::report) leased: bool,
+    pub(in crate::report) unwritten: Unwritten,
+    pub(in crate::report) declared: Declared,
     secrets: BTreeMap<ObjectRef, Credentials>,
-    now: u64,
+    pub(in crate::report) now: u64,
 }
 
-fn well() -> Story {
+pub(in crate::report) fn well() -> Story {
     let stream = json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "Stream",
         "metadata": {"namespace": "media", "name": "bunny", "uid": "u-1", "generation": 3},
@@ -36,6 +42,10 @@ fn well() -> Story {
         capture: Capture::Running,
         rejected: None,
         held: false,
+        withheld: false,
+        leased: false,
+        unwritten: Unwritten::Postponed,
+        declared: Declared::WithKubectl,
         secrets: BTreeMap::new(),
         now: NOW,
     }
@@ -56,7 +66,7 @@ fn record(streamer: &str, epoch: u64) -> Record {
 }
 
 impl Story {
-    fn told(&self) -> StreamStatus {
+    pub(in crate::report) fn told(&self) -> StreamStatus {
         stream_status(&StreamFacts {
             stream: &self.stream,
             old: &self.old,
@@ -66,9 +76,13 @@ impl Story {
             capture: self.capture,
             rejected: self.rejected.as_deref(),
             held: self.held,
-            leased: false,
+            leased: self.leased,
+            withheld: self.withheld,
+            unwritten: self.unwritten,
+            release: 60_000,
             shortest_failover: 9_000,
             redactor: Redactor::new("media", &self.secrets),
+            declared: self.declared,
             now: self.now,
         })
     }
@@ -163,13 +177,23 @@ fn two_streams_with_one_media_name() {
 #[test]
 fn a_missing_secret_is_named_and_who_captures_goes_on() {
     let mut story = well();
-    story.problem = Some(Problem { reason: "SecretNotFound", message: "there is no Secret cam".into() });
+    story.problem = Some(Problem {
+        reason: &reasons::SECRET_NOT_FOUND,
+        message: "there is no Secret cam".into(),
+        secret: Some(SecretRef { name: "cam".into(), key: "password".into() }),
+    });
     assert_eq!(story.says(ACCEPTED), is("False", "SecretNotFound"));
     assert_eq!(story.says(PLACED), is("True", "Placed"));
     assert_eq!(story.says(CAPTURED), is("True", "Running"));
     assert_eq!(story.told().reason.as_deref(), Some("SecretNotFound"));
+    let message = story.condition(ACCEPTED).message;
+    assert!(message.contains("s1 goes on with what it has of it until that is mended"), "{message}");
+    assert!(message.ends_with("create secret generic cam --type weir.dev/credentials --from-literal password=VALUE"));
     story.capture = Capture::NotRunning;
     assert_eq!(story.says(CAPTURED), is("False", "SecretNotFound"));
+    story.withheld = true;
+    let message = story.condition(ACCEPTED).message;
+    assert!(message.contains("told to wait (503)") && message.contains("the other streams of the same request"));
 }
 
 #[test]
@@ -181,7 +205,7 @@ fn a_refused_document_shows_on_the_stream_without_its_passwords() {
     story.rejected = Some("bad passphrase hunter2 in rtsp://admin:literal@10.0.0.1/".into());
     let accepted = story.condition(ACCEPTED);
     assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "RejectedByStreamer"));
-    assert!(accepted.message.ends_with("bad passphrase … in rtsp://…@10.0.0.1/"), "{}", accepted.message);
+    assert!(accepted.message.contains("bad passphrase … in rtsp://…@10.0.0.1/. To mend it: "), "{}", accepted.message);
     assert_eq!(story.says(CAPTURED), is("True", "Running"));
     story.capture = Capture::NotRunning;
     assert_eq!(story.says(CAPTURED), is("False", "RejectedByStreamer"));
@@ -206,18 +230,53 @@ fn a_failover_that_is_carried_out_later_than_asked_for_says_so() {
 }
 
 #[test]
-fn the_plans_notes_are_passed_on() {
-    let note = |reason| Note { reason, message: "why, and what to do".into() };
+fn the_plans_notes_are_passed_on_with_what_to_type() {
+    let note = |reason| Note::new(reason, "why, and what happens").about("s2").set("unschedulable", "false");
     let mut story = well();
-    story.outlook = Some(Outlook::Placed { streamer: "s1".into(), note: Some(note("NoDestination")) });
+    story.outlook = Some(Outlook::Placed { streamer: "s1".into(), note: Some(note(NO_DESTINATION)) });
     assert_eq!(story.says(PLACED), is("True", "NoDestination"));
-    assert_eq!(story.condition(PLACED).message, "why, and what to do");
-    story.outlook = Some(Outlook::Pending(note("Unschedulable")));
+    assert_eq!(
+        story.condition(PLACED).message,
+        "why, and what happens. To let that one take it: kubectl -n media patch wsr s2 --type merge -p \
+         '{\"spec\":{\"unschedulable\":false}}'; to compare the streamers: kubectl -n media get wsr"
+    );
+    story.outlook = Some(Outlook::Pending(note(UNSCHEDULABLE)));
     story.record = None;
     assert_eq!(story.says(PLACED), is("False", "Unschedulable"));
     assert_eq!(story.says(CAPTURED), is("False", "NotPlaced"));
     assert_eq!(story.told().reason.as_deref(), Some("Unschedulable"));
     assert_eq!(story.told().epoch, None);
+}
+
+#[test]
+fn what_was_decided_and_not_written_says_why_and_when() {
+    let mut story = well();
+    story.outlook = Some(Outlook::Placed { streamer: "s2".into(), note: None });
+    assert_eq!(story.says(PLACED), is("True", "WritePostponed"));
+    story.unwritten = Unwritten::Refused(30_000);
+    assert_eq!(story.says(PLACED), is("True", "WriteRefused"));
+    let at = time(NOW + 30_000).0;
+    assert!(story.condition(PLACED).message.contains(&format!("it is tried again at {at}")));
+    story.record = None;
+    story.unwritten = Unwritten::Full;
+    assert_eq!(story.says(PLACED), is("False", "SliceFull"));
+}
+
+#[test]
+fn a_stream_that_its_streamer_does_not_start_is_told_after_a_minute() {
+    let mut story = well();
+    story.capture = Capture::NotRunning;
+    for (after, reason) in [(0, "NotRunning"), (30_000, "NotRunning"), (65_000, "NotStarting"), (90_000, "NotStarting")]
+    {
+        story.now = NOW + after;
+        let status = story.told();
+        assert_eq!(find(&status.conditions, CAPTURED).unwrap().reason, reason, "after {after} ms");
+        story.old = status;
+    }
+    // Elsewhere it has as long again.
+    story.record = Some(record("s2", story.now));
+    story.outlook = Some(Outlook::Placed { streamer: "s2".into(), note: None });
+    assert_eq!(story.says(CAPTURED), is("False", "NotRunning"));
 }
 
 #[test]
@@ -227,7 +286,14 @@ fn a_stream_on_its_way_says_from_where_to_where() {
     releasing.phase = Phase::Releasing;
     releasing.to = Some("s2".into());
     story.outlook = Some(Outlook::Releasing { streamer: "s1".into(), to: Some("s2".into()), note: None });
-    assert_eq!(story.condition(PLACED).message, "goes from s1 to s2 as soon as s1 has let go of it");
+    assert_eq!(
+        story.condition(PLACED).message,
+        format!(
+            "goes from s1 to s2 as soon as s1 has let go of it; it stays if that has not happened by {}. To look: kubectl -n \
+         media describe wsr s1",
+            time(NOW + 55_000).0
+        )
+    );
     assert_eq!(story.says(CAPTURED), is("True", "Running"));
     story.capture = Capture::NotRunning;
     assert_eq!(story.says(CAPTURED), is("False", "Releasing"));
@@ -263,16 +329,21 @@ fn before_the_first_plan_the_record_speaks() {
     assert_eq!(story.says(PLACED), is("False", "Waiting"));
 }
 
+fn malformed(old: &StreamStatus, record: Option<&Record>, now: u64) -> StreamStatus {
+    let object = ObjectRef { namespace: "media".into(), name: "bunny".into() };
+    malformed_stream(&object, old, (4, "spec.inputs is missing"), record, Declared::WithKubectl, now)
+}
+
 #[test]
 fn a_stream_that_cannot_be_read_keeps_its_record_and_says_why() {
     let mut story = well();
     story.old = story.told();
-    let told = malformed_stream(&story.old, 4, "spec.inputs is missing", story.record.as_ref(), NOW);
+    let told = malformed(&story.old, story.record.as_ref(), NOW);
     assert_eq!(told.reason.as_deref(), Some("Malformed"));
     assert_eq!(told.streamer.as_deref(), Some("s1"));
     assert_eq!(find(&told.conditions, PLACED).unwrap().status, "True");
     assert_eq!(find(&told.conditions, CAPTURED).unwrap().status, "True");
-    assert_eq!(malformed_stream(&told, 4, "spec.inputs is missing", story.record.as_ref(), NOW + 9_000), told);
-    let told = malformed_stream(&StreamStatus::default(), 1, "x", None, NOW);
+    assert_eq!(malformed(&told, story.record.as_ref(), NOW + 9_000), told);
+    let told = malformed(&StreamStatus::default(), None, NOW);
     assert_eq!(find(&told.conditions, CAPTURED).unwrap().reason, "Malformed");
 }

@@ -5,20 +5,24 @@ use crate::cluster::{Credentials, ObjectRef};
 use serde_json::json;
 use weir_crds::condition::Condition;
 use weir_placement::plan::Note;
+use weir_placement::reason::DRAINING;
 
 const NOW: u64 = 1_800_000_000_000;
 
-struct Story {
-    streamer: Streamer,
-    old: StreamerStatus,
-    view: Option<StreamerView>,
-    outlook: Option<StreamerOutlook>,
-    behind_for: u64,
+pub(in crate::report) struct Story {
+    pub(in crate::report) streamer: Streamer,
+    pub(in crate::report) old: StreamerStatus,
+    pub(in crate::report) view: Option<StreamerView>,
+    pub(in crate::report) outlook: Option<StreamerOutlook>,
+    pub(in crate::report) settling: bool,
+    pub(in crate::report) withheld: Vec<(&'static str, Option<&'static str>)>,
+    pub(in crate::report) behind_for: u64,
+    pub(in crate::report) declared: Declared,
     secrets: BTreeMap<ObjectRef, Credentials>,
     now: u64,
 }
 
-fn well() -> Story {
+pub(in crate::report) fn well() -> Story {
     let streamer = json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "Streamer",
         "metadata": {"namespace": "media", "name": "s1", "uid": "u-1", "generation": 2}, "spec": {},
@@ -38,6 +42,7 @@ fn well() -> Story {
         revision: 7,
         applied: 7,
         synced: true,
+        complete: true,
         ..StreamerView::default()
     };
     let outlook = StreamerOutlook { streams: 5, ..StreamerOutlook::default() };
@@ -46,26 +51,32 @@ fn well() -> Story {
         old: StreamerStatus::default(),
         view: Some(view),
         outlook: Some(outlook),
+        settling: false,
+        withheld: vec![],
         behind_for: 0,
+        declared: Declared::WithKubectl,
         secrets: BTreeMap::new(),
         now: NOW,
     }
 }
 
 impl Story {
-    fn told(&self) -> StreamerStatus {
+    pub(in crate::report) fn told(&self) -> StreamerStatus {
         streamer_status(&StreamerFacts {
             streamer: &self.streamer,
             old: &self.old,
             view: self.view.as_ref(),
             outlook: self.outlook.as_ref(),
+            settling: self.settling,
+            withheld: &self.withheld,
             behind_for: self.behind_for,
             redactor: Redactor::new("media", &self.secrets),
+            declared: self.declared,
             now: self.now,
         })
     }
 
-    fn view(&mut self) -> &mut StreamerView {
+    pub(in crate::report) fn view(&mut self) -> &mut StreamerView {
         self.view.as_mut().unwrap()
     }
 
@@ -77,6 +88,10 @@ impl Story {
         let condition = self.condition(type_);
         (condition.status, condition.reason)
     }
+}
+
+pub(in crate::report) fn object(name: &str) -> ObjectRef {
+    ObjectRef { namespace: "media".into(), name: name.into() }
 }
 
 fn is(status: &str, reason: &str) -> (String, String) {
@@ -131,6 +146,47 @@ fn a_silent_sidecar_is_not_ready_and_nothing_else_is_known() {
     story.view = None;
     assert_eq!(story.says(READY), is("False", "Silent"));
     assert_eq!(story.told().instance.as_deref(), Some("pod-1"));
+}
+
+#[test]
+fn a_streamer_that_a_new_leader_has_not_heard_yet_stays_as_it_was() {
+    let mut story = well();
+    story.old = story.told();
+    (story.view, story.settling) = (None, true);
+    assert_eq!(story.says(READY), is("True", "Polling"));
+    assert_eq!(story.told().summary.as_deref(), Some("Ready"));
+    story.settling = false;
+    assert_eq!(story.says(READY), is("False", "Silent"));
+    // One that it does not know at all is told as it is.
+    (story.old, story.settling) = (StreamerStatus::default(), true);
+    assert_eq!(story.says(READY), is("False", "NeverReported"));
+}
+
+#[test]
+fn what_keeps_a_streamer_waiting_is_named_with_its_cause() {
+    let mut story = well();
+    story.withheld = vec![("cam-1", Some("there is no Secret cam")), ("cam-2", None)];
+    let condition = story.condition(CONFIG_ACCEPTED);
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Withheld"));
+    assert!(condition.message.contains("until that is mended: cam-1 (there is no Secret cam), cam-2. "));
+    assert_eq!(story.told().reason.as_deref(), Some("Withheld"));
+}
+
+#[test]
+fn streams_that_nothing_stands_behind_run_on_until_a_time() {
+    let mut story = well();
+    story.view().strays = 40;
+    story.view().strays_for = 600_000;
+    assert_eq!(story.says(SYNCED), is("False", "StraysHeld"));
+    let until = time(NOW + 600_000).0;
+    assert!(story.condition(SYNCED).message.contains(&format!("they run on until {until}")));
+}
+
+#[test]
+fn a_replica_that_was_never_complete_makes_its_streamer_wait() {
+    let mut story = well();
+    (story.view().complete, story.view().synced) = (false, false);
+    assert_eq!(story.says(SYNCED), is("False", "NeverSynced"));
 }
 
 #[test]
@@ -199,10 +255,11 @@ fn cordon_and_drain_show_as_kubectl_get_nodes_shows_them() {
     story.streamer.spec.unschedulable = true;
     assert_eq!(story.told().summary.as_deref(), Some("Ready,SchedulingDisabled"));
     story.streamer.spec.drain = true;
-    story.outlook.as_mut().unwrap().closed =
-        Some(Note { reason: "Draining", message: "s1 is being drained, 5 to go".into() });
+    story.outlook.as_mut().unwrap().closed = Some(Note::new(DRAINING, "s1 is being drained, 5 to go"));
     assert_eq!(story.told().summary.as_deref(), Some("Ready,SchedulingDisabled,Draining"));
-    assert!(story.condition(READY).message.ends_with("; s1 is being drained, 5 to go"));
+    let ready = story.condition(READY);
+    assert_eq!(ready.reason, "Draining");
+    assert!(ready.message.contains("; s1 is being drained, 5 to go. To end the drain: kubectl "), "{}", ready.message);
 }
 
 #[test]
@@ -221,7 +278,7 @@ fn a_replica_that_is_behind_for_a_moment_is_not_worth_a_word() {
     assert_eq!(story.says(SYNCED), is("True", "Synced"));
     story.view().replica_error = Some("disk full".into());
     assert_eq!(story.says(SYNCED), is("False", "ReplicaNotWritten"));
-    assert!(story.condition(SYNCED).message.ends_with("disk full"));
+    assert!(story.condition(SYNCED).message.contains("until it can: disk full. To mend it: "));
 }
 
 #[test]
@@ -246,7 +303,7 @@ fn what_the_streamer_thinks_of_its_configuration() {
     story.secrets.insert(object, canary);
     story.view().config = ConfigStatus::Error { message: "no CORS header, hunter2".into() };
     assert_eq!(story.says(CONFIG_ACCEPTED), is("False", "Refused"));
-    assert!(story.condition(CONFIG_ACCEPTED).message.ends_with("no CORS header, …"));
+    assert!(story.condition(CONFIG_ACCEPTED).message.contains("no CORS header, …."));
 }
 
 #[test]
@@ -266,7 +323,13 @@ fn a_status_fits_its_schema_whatever_a_sidecar_says() {
 fn a_streamer_that_cannot_be_read_is_not_ready() {
     let mut story = well();
     story.old = story.told();
-    let told = malformed_streamer(&story.old, 3, "spec.capacity is a text", NOW + 5_000);
+    let told = malformed_streamer(
+        &object("s1"),
+        &story.old,
+        (3, "spec.capacity is a text"),
+        Declared::WithKubectl,
+        NOW + 5_000,
+    );
     assert_eq!(told.summary.as_deref(), Some("NotReady"));
     assert_eq!(find(&told.conditions, READY).unwrap().reason, "Malformed");
     assert_eq!(told.first_ready, story.old.first_ready);
