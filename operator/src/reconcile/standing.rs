@@ -56,7 +56,8 @@ fn line(reason: &Reason, declared: Declared) -> String {
     let Some(waits) = reason.waiting() else { return reason.name().to_owned() };
     let advice: Vec<String> =
         waits.advice.iter().filter_map(|advice| advice.sentence(&Names::default(), declared)).collect();
-    format!("{}: {}. {}; {}", reason.name(), waits.means, waits.then, advice.join("; "))
+    let means = waits.means.split_at_checked(1).map_or(String::new(), |(first, rest)| first.to_lowercase() + rest);
+    format!("{}: {means}. {}; {}", reason.name(), waits.then, advice.join("; "))
 }
 
 #[cfg(test)]
