@@ -95,6 +95,11 @@ impl Site {
         }
     }
 
+    /// Weir's times here.
+    pub fn periods(&self) -> &Periods {
+        &self.periods
+    }
+
     /// Where logs, databases and manifests are.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -15,7 +15,7 @@ pub const PERIODS: Periods = Periods {
     lease: 3_000,
     period: 2_000,
     release: 3_000,
-    stream_lease: 6_000,
+    stream_lease: 10_000,
     kill: 3_000,
 };
 

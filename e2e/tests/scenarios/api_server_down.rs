@@ -41,8 +41,7 @@ async fn api_server_down() -> Result<()> {
     site.tell(&format!("the API server was down for {:.1?}", up.saturating_sub(down)));
     site.await_leader().await?;
     site.await_captured_once(&names).await?;
-    let dark = site.dark_since(&lost, killed);
-    site.tell(&format!("killed during the outage: dark for {:.1?} to {:.1?}", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("streamer killed while the API server was down", &lost, killed);
 
     let mut all = names.clone();
     all.extend(site.apply_named((1..=6).map(|number| format!("new-{number}"))).await?);

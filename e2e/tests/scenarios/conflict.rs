@@ -39,7 +39,6 @@ async fn conflict() -> Result<()> {
         Ok(())
     })
     .await?;
-    let dark = site.dark_since(&names, captured);
-    site.tell(&format!("dark for {:.1?} when the second took over", dark[0]));
+    site.tell_dark("its Stream deleted, another one has its name", &names, captured);
     site.finish().await
 }

@@ -45,8 +45,7 @@ async fn drain() -> Result<()> {
     let counts: Vec<usize> = site.readers().values().map(BTreeSet::len).collect();
     ensure!(counts == [20, 20], "its streams are not spread evenly: {counts:?}");
     site.ensure_undisturbed(names.difference(&held), drained)?;
-    let dark = site.dark_since(&held, drained);
-    site.tell(&format!("drained streams were dark for {:.1?} to {:.1?}", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("drained", &held, drained);
     for name in &held {
         site.await_event(Kind::Stream, name, "Moved").await?;
         let failed_over = site.events(Kind::Stream, name).await?;

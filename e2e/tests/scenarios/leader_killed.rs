@@ -34,8 +34,7 @@ async fn leader_killed() -> Result<()> {
     site.kill_streamer("s2").await?;
     site.await_captured_once(&all).await?;
     site.ensure_undisturbed(all.difference(&lost), killed)?;
-    let dark = site.dark_since(&lost, killed);
-    site.tell(&format!("under the new leader dark for {:.1?} to {:.1?}", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("leader killed, then a streamer", &lost, killed);
 
     // The killed one comes back as a standby, and disturbs nobody.
     site.operators[leader].process.start()?;

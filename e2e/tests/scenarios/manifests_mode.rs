@@ -57,8 +57,7 @@ async fn manifests_mode() -> Result<()> {
     site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), killed)?;
-    let dark = site.dark_since(&lost, killed);
-    site.tell(&format!("dark for {:.1?} to {:.1?} after the kill", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("without Kubernetes: streamer killed", &lost, killed);
     let lost = lost.first().context("s1 had no streams")?;
     site.await_event(Kind::Stream, lost, "FailedOver").await?;
 

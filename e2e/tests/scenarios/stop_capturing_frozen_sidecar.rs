@@ -34,7 +34,7 @@ async fn stop_capturing_frozen_sidecar() -> Result<()> {
     site.ensure_undisturbed(names.difference(&lost), frozen)?;
     let dark = site.dark_since(&lost, frozen);
     ensure!(dark.iter().all(|dark| !dark.is_zero()), "the streams moved before they had stopped: {dark:?}");
-    site.tell(&format!("dark for {:.1?} to {:.1?} after the sidecar froze", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("StopCapturing: sidecar frozen", &lost, frozen);
 
     // Thawed, it serves none of them, and says that it is there.
     site.streamer("s1")?.sidecar.child()?.resume()?;

@@ -24,7 +24,6 @@ async fn stop_capturing_hung_streamer() -> Result<()> {
     .await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), hung)?;
-    let dark = site.dark_since(&lost, hung);
-    site.tell(&format!("dark for {:.1?} to {:.1?} after the streamer hung", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("StopCapturing: streamer hung", &lost, hung);
     site.finish().await
 }

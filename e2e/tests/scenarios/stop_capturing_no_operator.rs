@@ -32,7 +32,6 @@ async fn stop_capturing_no_operator() -> Result<()> {
     for streamer in &site.streamers {
         ensure!(streamer.kills().is_empty(), "{} let go and was killed: {:?}", streamer.name, streamer.kills());
     }
-    let dark = site.dark_since(&stopping, killed);
-    site.tell(&format!("dark for {:.1?} to {:.1?} without an operator", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("StopCapturing: no operator for a while", &stopping, killed);
     site.finish().await
 }

@@ -21,7 +21,7 @@ async fn streamer_and_sidecar_killed() -> Result<()> {
 
     let dark = site.dark_since(&lost, killed);
     ensure!(dark.iter().all(|dark| !dark.is_zero()), "a stream of a dead streamer was never dark: {dark:?}");
-    site.tell(&format!("dark for {:.1?} to {:.1?} after the kill", dark[0], dark[dark.len() - 1]));
+    site.tell_dark("streamer and sidecar killed", &lost, killed);
 
     site.await_condition(Kind::Streamer, "s1", "Ready", "False", "Silent").await?;
     for name in &lost {
