@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
-use weir_e2e::site::{Kind, Place, Plan, Site, until};
+use weir_e2e::site::{Kind, PERIODS, Place, Plan, Site, until};
 
 #[tokio::test]
 async fn second_instance_outside_kubernetes() -> Result<()> {
@@ -48,6 +48,44 @@ async fn second_instance_outside_kubernetes() -> Result<()> {
     }
     site.ensure_undisturbed(names.difference(&held), captured)?;
     site.await_condition(Kind::Streamer, "s1", "Ready", "True", "Polling").await?;
+    site.finish().await
+}
+
+/// A server is copied while it runs, its sidecar's data directory included: the copy has everything that the first has, and gets nothing.
+#[tokio::test]
+async fn second_instance_that_is_a_copy() -> Result<()> {
+    let plan = Plan { place: Place::Manifests, streamers: 2, ..Plan::default() };
+    let mut site = Site::start("second_instance_that_is_a_copy", plan).await?;
+    let names = site.apply_streams(20).await?;
+    let captured = site.await_captured_once(&names).await?;
+
+    let entry = site.entry("s1").await?;
+    site.add_streamer("s1-copy", &entry, &[]).await?;
+    let folder = |name: &str| site.streamer(name).map(|streamer| streamer.replica.with_file_name(""));
+    let (from, to) = (folder("s1")?, folder("s1-copy")?);
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        std::fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    let begun = "weir_sidecar_feed_connections_total";
+    let before = site.streamer("s1")?.metric(begun).await?;
+    site.streamer_mut("s1-copy")?.sidecar.start()?;
+    site.await_condition(Kind::Streamer, "s1", "Ready", "True", "InstanceConflict").await?;
+    let copy = site.streamer("s1-copy")?;
+    until("the copy says why it gets nothing", async || {
+        let (ready, (status, _)) = (copy.ready().await?, copy.answer().await?);
+        ensure!(ready.contains("another instance has this Streamer's name"), "/readyz: {ready}");
+        ensure!(status == 503, "it answers {status}");
+        Ok(())
+    })
+    .await?;
+    // For longer than a sidecar waits for an operator before it serves what it has.
+    tokio::time::sleep(std::time::Duration::from_millis(2 * PERIODS.first_mark())).await;
+    let (status, _) = copy.answer().await?;
+    ensure!(status == 503, "it answers {status} from what it copied");
+    let after = site.streamer("s1")?.metric(begun).await?;
+    ensure!(after <= before, "the first was pushed out: {begun} was {before} and is {after}");
+    site.ensure_undisturbed(&names, captured)?;
     site.finish().await
 }
 

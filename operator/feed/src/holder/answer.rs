@@ -48,6 +48,8 @@ pub enum NotYet {
     NoLeaseYet(String),
     /// Another instance has this Streamer's name.
     Superseded,
+    /// Another instance has it, and this one waits for it: what it has may be a copy of what that one serves.
+    Contested,
 }
 
 impl std::fmt::Display for NotYet {
@@ -70,6 +72,9 @@ impl std::fmt::Display for NotYet {
                     f,
                     "just started, and no operator has given a lease yet, without which stream {name} is not served"
                 )
+            }
+            Self::Contested => {
+                write!(f, "another instance has this Streamer's name, and this one waits until it is gone")
             }
             Self::Superseded => write!(f, "another instance serves this streamer now"),
         }
@@ -132,6 +137,9 @@ impl Holder {
     pub fn not_yet(&self, now: Now) -> Option<NotYet> {
         if self.superseded {
             return Some(NotYet::Superseded);
+        }
+        if self.contested {
+            return Some(NotYet::Contested);
         }
         if !self.meta.synced {
             return Some(NotYet::NeverSynced);

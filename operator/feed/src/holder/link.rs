@@ -118,7 +118,10 @@ impl Holder {
                 self.leave(Why::Superseded, out);
                 out.push(Effect::Exit);
             }
-            Down::Wait {} => session.waits = true,
+            Down::Wait {} => {
+                session.waits = true;
+                self.contested = true;
+            }
             Down::Refused { message } => self.leave(Why::Refused(message), out),
             Down::Unknown => {}
             edit @ (Down::Put(_) | Down::Delete { .. } | Down::Hold { .. } | Down::Mark { .. }) => {
@@ -133,6 +136,7 @@ impl Holder {
         }
         self.meta.term = Some((term, seal));
         self.meta.periods = Some(periods);
+        self.contested = false;
         self.heard(now);
         let write = self.journal.touch([]);
         if let Some(session) = &mut self.session {
@@ -326,9 +330,9 @@ impl Holder {
         }));
     }
 
-    /// A leader has it wait for its name, which another instance holds.
+    /// The last word of a leader was that another instance holds its name.
     pub fn waits(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.waits && !session.welcome)
+        self.contested
     }
 
     pub(super) fn is_welcome(&self) -> bool {

@@ -563,6 +563,25 @@ fn one_that_waits_for_its_name_says_that_it_lives() {
 }
 
 #[test]
+fn one_that_waits_for_its_name_gives_nothing_of_what_may_be_a_copy() {
+    let mut first = Rig::synced(false);
+    first.put("a", 1, "a");
+    first.mark();
+    let stored = Stored { rows: first.holder.rows().clone(), meta: first.holder.meta().clone() };
+    let mut copy = Rig::restarted(false, stored);
+    copy.step(Input::Connected);
+    copy.hear(Down::Wait {});
+    for now in [5_000, 20_000] {
+        copy.tick_to(now);
+        assert_eq!(copy.ask(&[]), Answer::NotYet(NotYet::Contested), "whether the leader is still there or not");
+        copy.step(Input::Disconnected);
+    }
+    copy.welcome(10);
+    copy.mark();
+    assert_eq!(names(&copy.ask(&[])), ["a"]);
+}
+
+#[test]
 fn its_own_freeze_is_not_the_streamers_silence() {
     let mut rig = Rig::synced(false);
     rig.poll();

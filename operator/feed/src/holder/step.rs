@@ -108,6 +108,8 @@ pub struct Holder {
     /// When a leader was last heard.
     pub(super) heard: Option<u64>,
     pub(super) superseded: bool,
+    /// Told to wait for its name, and not welcomed since.
+    pub(super) contested: bool,
     pub(super) runs_changed: bool,
 }
 
@@ -132,6 +134,7 @@ impl Holder {
             marked: false,
             heard: None,
             superseded: false,
+            contested: false,
             runs_changed: false,
         }
     }

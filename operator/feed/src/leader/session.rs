@@ -7,6 +7,7 @@ use super::{Leader, Role};
 use crate::digest::SetDigest;
 use crate::frames::{ApiState, ConfigStatus, Down, Hello, LeaseReport, Load, Run, Up, VERSION, digest_entry};
 use crate::grant::Verdict;
+use crate::periods::Periods;
 use crate::record::{StreamId, StreamerId};
 use crate::time::Now;
 
@@ -127,6 +128,11 @@ impl Session {
         !served && (self.runs.is_none() || self.captures(name))
     }
 
+    /// The instance that holds the name was heard a moment ago, over a connection that stands.
+    fn is_there(&self, observed: u64, ping: u64) -> bool {
+        self.conn.is_some() && observed.saturating_sub(self.holder_heard) <= ping * 2
+    }
+
     pub(super) fn captures(&self, name: &str) -> bool {
         self.runs.as_ref().is_some_and(|runs| runs.get(name) == Some(&Run::Capture))
     }
@@ -200,12 +206,14 @@ impl Leader {
         }
         self.conns.insert(conn, newcomer.streamer.clone());
         let observed = self.observed(now);
-        let period = self.periods.period;
+        let Periods { period, ping, .. } = self.periods;
         let session = self.session_of(&newcomer.streamer);
         let same = session.instance.as_ref() == Some(&newcomer.hello.instance);
         let silent = observed.saturating_sub(session.holder_heard) >= period;
         let free = session.instance.is_none() || session.left || silent;
-        if same || free || newcomer.verified {
+        // A copy of a data directory has its id too: for as long as the first is heard, the second is not the same.
+        let again = same && !session.is_there(observed, ping);
+        if again || free || newcomer.verified {
             if let Some(old) = session.conn.take() {
                 let frame = if same { None } else { Some(Down::Superseded {}) };
                 effects.extend(frame.map(|frame| Effect::Send { conn: old, frame }));
@@ -409,14 +417,20 @@ impl Leader {
     /// Admits newcomers whose name has become free: its holder said goodbye, or has been silent for one period.
     pub(super) fn admit_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let observed = self.observed(now);
-        let (period, silence) = (self.periods.period, self.periods.silence);
+        let Periods { period, silence, ping, .. } = self.periods;
         let (mut free, mut gone) = (Vec::new(), Vec::new());
         for session in self.sessions.values_mut().filter(|session| !session.waiting.is_empty()) {
             let silent = observed.saturating_sub(session.holder_heard) >= period;
             // One that has died meanwhile would only make the next one wait as long again.
             let dead = |newcomer: &Newcomer| observed.saturating_sub(newcomer.heard) > silence;
             gone.extend(session.waiting.extract_if(.., |newcomer| dead(newcomer)).map(|newcomer| newcomer.conn));
-            if !session.waiting.is_empty() && (session.left || silent) {
+            // The same one again, of whose old connection the end came late; a copy has waited for longer.
+            let again = |newcomer: &Newcomer| {
+                let late = observed.saturating_sub(newcomer.since) <= ping * 3;
+                late && !session.is_there(observed, ping) && session.instance.as_ref() == Some(&newcomer.hello.instance)
+            };
+            let free_for = |newcomer: &Newcomer| session.left || silent || again(newcomer);
+            if session.waiting.first().is_some_and(free_for) {
                 free.push(session.waiting.remove(0));
             }
         }

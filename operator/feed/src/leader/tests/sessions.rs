@@ -23,6 +23,37 @@ fn a_newcomer_waits_until_the_first_is_silent_for_one_period() {
     assert_eq!(stage.told(newcomer), ["mark"], "its turn");
 }
 
+#[test]
+fn a_copy_of_a_living_sidecar_waits_although_it_has_the_same_id() {
+    let (mut stage, one, two) = two();
+    stage.pass(1_000, &[one, two]);
+    let copy = stage.connect(hello("s1"));
+    assert_eq!(stage.told(copy), ["wait"]);
+    stage.pass(30_000, &[one, two, copy]);
+    assert!(stage.told(copy).is_empty() && !stage.closed.contains(&one));
+    stage.give(Input::Disconnected { conn: one });
+    stage.pass(10_000, &[two, copy]);
+    assert!(stage.told(copy).is_empty(), "the first may only have lost its connection");
+    stage.pass(6_000, &[two, copy]);
+    assert_eq!(stage.told(copy), ["mark"]);
+}
+
+#[test]
+fn a_sidecar_that_connects_again_is_let_in_when_the_end_of_its_old_connection_has_come() {
+    let (mut stage, one, two) = two();
+    stage.pass(1_000, &[one, two]);
+    let again = stage.connect(hello("s1"));
+    assert_eq!(stage.told(again), ["wait"]);
+    stage.give(Input::Disconnected { conn: one });
+    stage.give(Input::Tick);
+    assert_eq!(stage.told(again), ["mark"]);
+    // Where its end never comes, two pings without a word are as good.
+    let third = stage.connect(hello("s1"));
+    assert_eq!(stage.told(third), ["wait"]);
+    stage.pass(3_000, &[two, third]);
+    assert_eq!(stage.told(third), ["mark"]);
+}
+
 /// A leader with `a` on s1, whose sidecar dies; a newcomer of that name.
 fn succession() -> (Stage, u64, u64) {
     let (mut stage, one, two) = two();
