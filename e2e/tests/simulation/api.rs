@@ -400,6 +400,11 @@ impl State {
         Reply::Done
     }
 
+    /// Who holds the Lease.
+    pub(crate) fn lease_holder(&self) -> Option<&str> {
+        self.storage.lease.as_ref()?.spec.as_ref()?.holder_identity.as_deref()
+    }
+
     /// The record of a stream, as it stands.
     pub(crate) fn record(&self, name: &str) -> Option<&Record> {
         self.storage.slices.values().flat_map(|slice| &slice.records).find(|record| record.name == name)

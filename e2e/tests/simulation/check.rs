@@ -56,7 +56,9 @@ pub(crate) struct Check {
     readable: [Option<u64>; STREAMERS],
     /// Since when each runs what it runs.
     runs: BTreeMap<(usize, String), u64>,
-    /// Since when nothing has stood between each streamer and a leader.
+    /// Since when nothing has stood between each streamer and the leader, connected or not.
+    reachable: [Option<u64>; STREAMERS],
+    /// Since when they have been connected, too.
     healthy: [Option<u64>; STREAMERS],
     /// Stream, a streamer that was lost when the stream was given away, and whom it was given to.
     excused: BTreeSet<(String, usize, usize)>,
@@ -295,6 +297,11 @@ impl World {
 
     fn stops_for_ignorance(&self, at: usize, name: &str) -> bool {
         let told = self.check.told[at].taken.contains(name);
+        // Out of a leader's reach for long enough, it has to.
+        let reached = self.check.healthy[at].is_some_and(|since| self.now >= since + HEALED);
+        if self.stops.contains(name) && !reached {
+            return false;
+        }
         !told && !self.check.outdated.contains(&at) && self.is_known_to_be_of(name, at)
     }
 
@@ -306,6 +313,7 @@ impl World {
             let readable = self.streamers[at].view().is_readable() && self.hosts[streamer_of(at)].runs();
             let since = |known: Option<u64>, holds: bool| if holds { known.or(Some(now)) } else { None };
             self.check.healthy[at] = since(self.check.healthy[at], healthy);
+            self.check.reachable[at] = since(self.check.reachable[at], self.is_reachable(at));
             self.check.readable[at] = since(self.check.readable[at], readable);
         }
         self.notice_restoration();
@@ -354,7 +362,7 @@ impl World {
 
     fn check_overlap(&mut self, name: &str, one: usize, other: usize) {
         let excused = |lost, given| self.check.excused.contains(&(name.to_owned(), lost, given));
-        if excused(one, other) || excused(other, one) {
+        if !self.stops.contains(name) && (excused(one, other) || excused(other, one)) {
             return;
         }
         let record = self.record(name).map_or_else(|| format!("{name}: no record"), |record| short(&record));
@@ -365,7 +373,7 @@ impl World {
     fn forget_excuses(&mut self) {
         let mut excused = std::mem::take(&mut self.check.excused);
         excused.retain(|(name, lost, _)| {
-            let healed = self.check.healthy[*lost].is_some_and(|since| self.now >= since + HEALED);
+            let healed = self.check.reachable[*lost].is_some_and(|since| self.now >= since + HEALED);
             self.has(*lost, name) && !healed
         });
         self.check.excused = excused;
@@ -380,6 +388,20 @@ impl World {
         let Some(operator) = (0..OPERATORS).find(|operator| self.network.is_between(conn, sidecar, *operator)) else {
             return false;
         };
+        self.leads(operator) && self.can_be_reached(at, operator)
+    }
+
+    /// Nothing stands between a streamer and who holds the Lease.
+    fn is_reachable(&self, at: usize) -> bool {
+        let holder = self.api.state().lease_holder().map(str::to_owned);
+        let holds =
+            |operator: &usize| holder.as_ref().is_some_and(|holder| *holder == self.hosts[*operator].identity());
+        let leader = (0..OPERATORS).find(|operator| self.hosts[*operator].runs() && holds(operator));
+        leader.is_some_and(|operator| self.can_be_reached(at, operator))
+    }
+
+    fn can_be_reached(&self, at: usize, operator: HostId) -> bool {
+        let sidecar = sidecar_of(at);
         let reached = !self.network.is_blocked(sidecar, operator) && !self.network.is_blocked(operator, sidecar);
         let api = {
             let api = self.api.state();
@@ -389,7 +411,7 @@ impl World {
             self.hosts[sidecar].runs() && self.hosts[streamer_of(at)].runs() && self.streamers[at].view().polls;
         // What cannot be given is held, and a request that names it among others gets 503 for them all.
         let given = self.wishes.streams.values().all(|wish| wish.secret);
-        reached && api && running && self.leads(operator) && given
+        reached && api && running && given
     }
 
     /// What is not yet as it should be once everything is quiet.

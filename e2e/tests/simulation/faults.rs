@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::network::HostId;
 use crate::users::NAMES;
-use crate::world::{Event, MACHINES, OPERATORS, STREAMERS, World, sidecar_of, streamer_of};
+use crate::world::{Event, MACHINES, OPERATORS, STREAMERS, World, sidecar_of, streamer_of, supervisor_of};
 
 /// Kinds of faults and edits.
 pub(crate) const FAULTS: usize = 26;
@@ -86,6 +86,7 @@ impl World {
             self.network.power(sidecar_of(at), false);
             self.network.power(streamer_of(at), false);
         }
+        self.kill(supervisor_of(at));
         self.kill_sidecar(at);
         self.kill_streamer(at);
         self.lose_disk(at, 40);
@@ -93,6 +94,7 @@ impl World {
         let (first, second) = (self.random.range(0, 700), self.random.range(0, 2_000));
         self.after(back + first, Event::Start(sidecar_of(at)));
         self.after(back + second, Event::Start(streamer_of(at)));
+        self.after(back, Event::Start(supervisor_of(at)));
     }
 
     fn freeze(&mut self, host: HostId) {
@@ -280,6 +282,7 @@ impl World {
             drop(view);
             self.after(400, Event::Start(sidecar_of(at)));
             self.after(700, Event::Start(streamer_of(at)));
+            self.after(700, Event::Start(supervisor_of(at)));
         }
         for wish in self.wishes.streams.values_mut() {
             wish.secret = true;

@@ -62,6 +62,11 @@ impl Host {
         Self { name, runtime: None, reached: 0, frozen: false, started: 0, lives: 0, ended, wall }
     }
 
+    /// Of this life.
+    pub(crate) fn identity(&self) -> String {
+        format!("{}, life {}", self.name, self.lives)
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.runtime.is_some()
     }
@@ -82,7 +87,6 @@ impl Host {
         });
         self.runtime = Some(runtime);
         self.frozen = false;
-        self.lives += 1;
         (self.reached, self.started) = (now, now);
     }
 

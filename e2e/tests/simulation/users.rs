@@ -28,6 +28,8 @@ pub(crate) struct Wish {
     pub(crate) edit: u64,
     /// Only on streamers of this zone.
     pub(crate) zone: Option<String>,
+    /// `StopCapturing`.
+    pub(crate) stops: bool,
 }
 
 /// One Streamer object.
@@ -66,7 +68,10 @@ impl Wish {
             "spec": {
                 "name": self.name, "static": self.is_static, "disabled": self.disabled,
                 "inputs": [{"url": format!("rtsp://user:${{secret:{name}/password}}@cameras/{}/{}", self.name, self.edit)}],
-                "failover": {"after": format!("{}ms", self.after)},
+                "failover": {
+                    "after": format!("{}ms", self.after),
+                    "partition": if self.stops { "StopCapturing" } else { "KeepCapturing" },
+                },
             },
         });
         if let Some(zone) = &self.zone {
@@ -127,7 +132,8 @@ impl World {
         let after = [3_000, 6_000, 10_000][self.random.index(3)];
         let uid = self.wishes.uids;
         let (is_static, disabled, secret) = (true, false, true);
-        let wish = Wish { name, uid, is_static, after, disabled, secret, edit: 0, zone: None };
+        let stops = self.stops.contains(&name);
+        let wish = Wish { name, uid, is_static, after, disabled, secret, edit: 0, zone: None, stops };
         self.wishes.streams.insert(object.to_owned(), wish);
     }
 

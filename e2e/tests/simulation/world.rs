@@ -15,7 +15,8 @@ use crate::network::{HostId, Network};
 use crate::random::Random;
 use crate::sidecar::{self, Disk};
 use crate::streamer::{self, Habits, Streamer};
-use crate::users::Wishes;
+use crate::supervisor::{self, Orders};
+use crate::users::{NAMES, Wishes};
 use crate::{operator, panics};
 
 pub(crate) const OPERATORS: usize = 2;
@@ -25,8 +26,17 @@ pub(crate) const NAMESPACE: &str = "media";
 pub(crate) const MACHINES: usize = OPERATORS + STREAMERS;
 
 /// A third of what is usual: a run takes less of the machine.
-pub(crate) const PERIODS: Periods =
-    Periods { poll: 1_000, ping: 300, silence: 1_500, alive: 3_000, lease: 5_000, period: 5_000, release: 10_000 };
+pub(crate) const PERIODS: Periods = Periods {
+    poll: 1_000,
+    ping: 300,
+    silence: 1_500,
+    alive: 3_000,
+    lease: 5_000,
+    period: 5_000,
+    release: 10_000,
+    stream_lease: 12_000,
+    kill: 5_000,
+};
 
 /// The network's step, in ms.
 const TICK: u64 = 10;
@@ -56,6 +66,10 @@ pub(crate) fn streamer_of(at: usize) -> HostId {
     OPERATORS + STREAMERS + at
 }
 
+pub(crate) fn supervisor_of(at: usize) -> HostId {
+    OPERATORS + 2 * STREAMERS + at
+}
+
 /// Everything together.
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -65,7 +79,7 @@ pub(crate) struct World {
     trace: Option<VecDeque<String>>,
     pub(crate) network: Network,
     pub(crate) api: Api,
-    /// Operators, sidecars, streamers.
+    /// Operators, sidecars, streamers, supervisors.
     pub(crate) hosts: Vec<Host>,
     pub(crate) walls: Vec<Wall>,
     pub(crate) streamers: Vec<Streamer>,
@@ -80,6 +94,9 @@ pub(crate) struct World {
     pub(crate) restores: bool,
     /// Disks may be put back to a copy.
     pub(crate) copies: bool,
+    /// Media names of streams with `StopCapturing`.
+    pub(crate) stops: BTreeSet<String>,
+    orders: Orders,
     /// The kind of fault that this run has most of.
     pub(crate) favourite: usize,
     pub(crate) check: Check,
@@ -99,18 +116,24 @@ fn folder() -> tempfile::TempDir {
 impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
-        let machines: Vec<usize> = (0..OPERATORS).chain((0..2).flat_map(|_| OPERATORS..MACHINES)).collect();
+        let machines: Vec<usize> = (0..OPERATORS).chain((0..3).flat_map(|_| OPERATORS..MACHINES)).collect();
         let network = Network::new(machines.clone(), TICK, Random::from(random.fork()));
         let walls: Vec<Wall> = (0..MACHINES).map(|_| Wall::new(network.clone())).collect();
         let name = |host: HostId| match host {
             0..OPERATORS => format!("operator {host}"),
             host if host < OPERATORS + STREAMERS => format!("sidecar s{}", host - OPERATORS),
-            host => format!("streamer s{}", host - OPERATORS - STREAMERS),
+            host if host < OPERATORS + 2 * STREAMERS => format!("streamer s{}", host - OPERATORS - STREAMERS),
+            host => format!("supervisor s{}", host - OPERATORS - 2 * STREAMERS),
         };
         let hosts = machines.iter().enumerate().map(|(host, machine)| Host::new(name(host), walls[*machine].clone()));
+        // All streams, some, or most often none are to stop when they are cut off.
+        let share = [0, 0, 50, 100][random.index(4)];
+        let stops: BTreeSet<String> =
+            NAMES.iter().filter(|_| random.chance(share)).map(|name| (*name).to_owned()).collect();
         let habits = |random: &mut Random| Habits {
             asks_by_name: random.chance(70),
-            keeps_configuration: random.chance(70),
+            // Such streams have to be on streamers that boot with nothing.
+            keeps_configuration: random.chance(70) && stops.is_empty(),
             has_api: random.chance(60),
             tells: random.chance(50),
         };
@@ -134,6 +157,8 @@ impl World {
             verified: random.chance(50),
             restores: random.chance(40),
             copies: random.chance(50),
+            stops,
+            orders: Orders::default(),
             favourite: random.index(FAULTS),
             check: Check::default(),
             quiet: false,
@@ -161,6 +186,7 @@ impl World {
             let (soon, later) = (self.random.range(0, 1_700), self.random.range(0, 1_700));
             self.after(soon, Event::Start(sidecar_of(at)));
             self.after(later, Event::Start(streamer_of(at)));
+            self.after(later, Event::Start(supervisor_of(at)));
         }
     }
 
@@ -211,6 +237,7 @@ impl World {
                 self.let_run(host);
             }
         }
+        self.carry_orders_out();
         if ran {
             self.check_changes();
             self.check_everything();
@@ -284,18 +311,20 @@ impl World {
 
     fn start(&mut self, host: HostId) {
         self.network.power(host, true);
+        self.hosts[host].lives += 1;
         self.say(|world| format!("{} starts", world.hosts[host].name));
         match host {
             0..OPERATORS => self.start_operator(host),
             host if host < OPERATORS + STREAMERS => self.start_sidecar(host - OPERATORS),
-            host => self.start_streamer(host - OPERATORS - STREAMERS),
+            host if host < OPERATORS + 2 * STREAMERS => self.start_streamer(host - OPERATORS - STREAMERS),
+            host => self.start_supervisor(host - OPERATORS - 2 * STREAMERS),
         }
     }
 
     fn start_operator(&mut self, host: HostId) {
         let life = operator::Life {
             operator: host,
-            name: format!("operator-{host}-{}", self.hosts[host].lives),
+            name: self.hosts[host].identity(),
             periods: PERIODS,
             network: self.network.clone(),
             api: self.api.clone(),
@@ -340,6 +369,27 @@ impl World {
             viewers,
         };
         self.hosts[host].start(self.now, streamer::run(life));
+    }
+
+    fn start_supervisor(&mut self, at: usize) {
+        if self.stops.is_empty() {
+            return;
+        }
+        let (host, sidecar) = (supervisor_of(at), sidecar_of(at));
+        let (network, orders) = (self.network.clone(), Arc::clone(&self.orders));
+        let life = supervisor::Life { host, sidecar, at, network, orders };
+        self.hosts[host].start(self.now, supervisor::run(life));
+    }
+
+    /// Kills what supervisors want killed; it is started again at once, as a kubelet does.
+    fn carry_orders_out(&mut self) {
+        let orders = std::mem::take(&mut *self.orders.lock().unwrap());
+        for at in orders {
+            self.say(|_| format!("the supervisor of s{at} kills its streamer"));
+            self.kill_streamer(at);
+            let back = self.random.range(300, 1_500);
+            self.after(back, Event::Start(streamer_of(at)));
+        }
     }
 
     /// A process is gone.
