@@ -76,12 +76,13 @@ fn at_of(sidecar: HostId) -> usize {
 }
 
 impl Check {
-    /// A sidecar starts with this on its disk.
-    pub(crate) fn starts_with(&mut self, at: usize, rows: Vec<String>, holds: Vec<String>) {
+    /// A sidecar starts with this on its disk, of which it may know that it is not complete.
+    pub(crate) fn starts_with(&mut self, at: usize, synced: bool, rows: Vec<String>, holds: Vec<String>) {
         let told = &mut self.told[at];
         let (rows, holds): (BTreeSet<String>, BTreeSet<String>) =
             (rows.into_iter().collect(), holds.into_iter().collect());
-        if !told.rows.is_subset(&rows) {
+        self.outdated.remove(&at);
+        if synced && !told.rows.is_subset(&rows) {
             self.outdated.insert(at);
         }
         told.off.retain(|name| !rows.contains(name));

@@ -108,14 +108,23 @@ impl Disk {
         (self.names("streams"), self.names("holds"))
     }
 
+    /// It was complete once.
+    pub(crate) fn synced(&self) -> bool {
+        self.read("SELECT synced FROM meta").contains(&true)
+    }
+
     fn names(&self, table: &str) -> Vec<String> {
+        self.read(&format!("SELECT name FROM {table}"))
+    }
+
+    fn read<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
         let path = self.folder.join(FILE);
         if !path.exists() {
             return Vec::new();
         }
-        let read = || -> rusqlite::Result<Vec<String>> {
+        let read = || -> rusqlite::Result<Vec<T>> {
             let connection = rusqlite::Connection::open(&path)?;
-            let mut statement = connection.prepare(&format!("SELECT name FROM {table}"))?;
+            let mut statement = connection.prepare(sql)?;
             statement.query_map([], |row| row.get(0))?.collect()
         };
         // A process may have died before it made its tables.

@@ -338,7 +338,7 @@ impl World {
     fn start_sidecar(&mut self, at: usize) {
         let host = sidecar_of(at);
         let (rows, holds) = self.disks[at].rows();
-        self.check.starts_with(at, rows, holds);
+        self.check.starts_with(at, self.disks[at].synced(), rows, holds);
         let life = sidecar::Life {
             host,
             streamer: streamer_of(at),
