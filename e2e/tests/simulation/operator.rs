@@ -17,7 +17,7 @@ use weir_feed::time::Now;
 use weir_operator::cluster::kubernetes::campaign::{Campaigner, Leases, campaign};
 use weir_operator::cluster::kubernetes::request::Failure;
 use weir_operator::cluster::{
-    Cluster, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
+    Cluster, Declared, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
 };
 use weir_operator::feed::{Auth, FeedMetrics, FeedServer, Settings};
 use weir_operator::http::Standing;
@@ -114,6 +114,8 @@ impl Stand {
 }
 
 impl Cluster for Stand {
+    const DECLARED: Declared = Declared::WithKubectl;
+
     fn now(&self) -> Now {
         self.reach.now()
     }
