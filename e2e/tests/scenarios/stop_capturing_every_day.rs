@@ -20,7 +20,7 @@ async fn stop_capturing_every_day() -> Result<()> {
     site.streamer_mut("s1")?.sidecar.start()?;
     let leased = async |name: &str| {
         until(&format!("{name} has a lease"), async || {
-            ensure!(site.streamer(name)?.metric("weir_sidecar_leased").await? == 1.0, "it has none");
+            ensure!(site.streamer(name)?.metric("weir_sidecar_leased").await? > 0.0, "it has none");
             Ok(())
         })
         .await
