@@ -31,7 +31,7 @@ async fn definition_wiped() -> Result<()> {
     let wiped = site.registry.now();
     until("the operator says what is missing", async || {
         let ready = site.operators[leader].ready().await?;
-        ensure!(ready.contains("the list of Streams"), "/readyz says {ready}");
+        ensure!(ready.contains("StreamsUnknown"), "/readyz says {ready}");
         Ok(())
     })
     .await?;
