@@ -160,7 +160,11 @@ impl Leader {
                 (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
                 (_, holder) => holder.and_then(|holder| holder.lost_for(Some(&stream.name), silence, alive, observed)),
             },
-            not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, alive, observed)),
+            not_polling: holder.is_some_and(|holder| {
+                // What a silent sidecar said last of its streamer's API keeps nothing where it is.
+                let heard = observed.saturating_sub(holder.holder_heard) <= silence;
+                heard && holder.not_polling(&stream.name, alive, observed)
+            }),
             released: record.as_ref().is_some_and(|record| self.released.get(stream) == Some(&record.epoch)),
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
@@ -252,8 +256,11 @@ impl Leader {
         (self.role, self.settled, &self.unheard).hash(&mut hash);
         for (id, session) in &self.sessions {
             let lost = session.lost_for(None, silence, alive, observed).is_some();
+            // One that does not poll blocks a move while it is heard, and no longer.
+            let silent = observed.saturating_sub(session.holder_heard) > silence;
             let supervised = session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill);
-            (id, lost, session.reported, session.has_polled, session.waiting.is_empty(), supervised).hash(&mut hash);
+            (id, lost, silent, session.reported, session.has_polled, session.waiting.is_empty(), supervised)
+                .hash(&mut hash);
         }
         hash.finish()
     }
