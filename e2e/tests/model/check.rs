@@ -4,7 +4,7 @@ use weir_feed::frames::{Down, Partition};
 use weir_feed::record::{Phase, Record};
 
 use crate::clock::UNIT;
-use crate::world::World;
+use crate::world::{AFTER, World};
 
 /// Everybody who can be reached acts upon what has stood for so long: a lost answer, a silent connection, and a unit.
 const KNOWN: u64 = 6 * UNIT;
@@ -16,6 +16,9 @@ const FOUND: u64 = 5 * UNIT;
 /// waits, what an old one's silence takes, and a release.
 const HEALED: u64 = 16 * UNIT;
 
+/// A leader counts from the last it heard, or from when it began to lead; this much less may have passed since.
+const SLACK: u64 = 2 * UNIT;
+
 /// What the invariants remember.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Check {
@@ -23,10 +26,14 @@ pub(crate) struct Check {
     /// The record with the greatest epoch that was ever written, and since when it stands.
     truth: Option<Record>,
     truth_since: u64,
+    /// Everybody whom it concerns knows that it is this streamer's.
+    known: [bool; 2],
     /// Since when each streamer has been within reach of a leader that has the Lease.
     reachable_since: [Option<u64>; 2],
     /// Since when it has not been, but for moments too short to be found again.
     lost_since: [Option<u64>; 2],
+    /// When an operator that leads last heard of it.
+    heard_of: [u64; 2],
     /// It was truly unreachable when its stream moved.
     excused: [bool; 2],
 }
@@ -41,18 +48,16 @@ impl World {
         since.is_some_and(|since| self.mono() >= since + at_least)
     }
 
-    /// Whether the stream is `at`'s, and has been for so long, within reach, that everybody knows.
-    fn is_rightful(&self, at: usize) -> bool {
+    /// Whether the stream is `at`'s, by what was last written and what users want.
+    fn is_holder(&self, at: usize) -> bool {
         let holds = |record: &Record| record.phase == Phase::Active && record.streamer == format!("s{at}");
-        self.api.stored.wishes.wanted()
-            && self.check.truth.as_ref().is_some_and(holds)
-            && self.lasts(Some(self.check.truth_since), KNOWN)
-            && self.lasts(self.check.reachable_since[at], KNOWN)
+        self.api.stored.wishes.wanted() && self.check.truth.as_ref().is_some_and(holds)
     }
 
-    /// Whether a streamer cannot be reached, or not for long enough to have been found again.
+    /// Whether a streamer is truly lost: it cannot be reached, or not for long enough to have been found again, and has
+    /// not been heard of for about as long as a move from it takes.
     fn is_lost(&self, at: usize) -> bool {
-        self.check.lost_since[at].is_some() && !(0..2).any(|operator| self.is_known(at, operator))
+        self.check.lost_since[at].is_some() && self.lasts(Some(self.check.heard_of[at]), AFTER - SLACK)
     }
 
     /// Whether an operator hears a sidecar, and this one its streamer.
@@ -78,20 +83,21 @@ impl World {
         {
             let (from, to) = (holder(old), new.streamer.clone());
             self.check.excused[from] |= self.is_lost(from);
-            if self.streamers[from].captures() && self.is_rightful(from) {
-                self.fail(format!("the stream of s{from}, which captures it and can be reached, is given to {to}"));
+            if self.streamers[from].captures() && self.check.known[from] && !self.is_lost(from) {
+                self.fail(format!("the stream of s{from}, which captures it and is not gone, is given to {to}"));
             }
         }
         let newer = new.as_ref().is_none_or(|new| self.check.truth.as_ref().is_none_or(|old| old.epoch < new.epoch));
         if newer {
             self.check.truth = new;
-            self.check.truth_since = self.mono();
+            self.truth_changed();
         }
     }
 
-    /// Wishes have changed: what holders are to do is known to nobody yet.
-    pub(crate) fn wishes_changed(&mut self) {
+    /// Records or wishes have changed: what holders are to do is known to nobody yet.
+    pub(crate) fn truth_changed(&mut self) {
         self.check.truth_since = self.mono();
+        self.check.known = [false; 2];
     }
 
     /// An operator says something to a sidecar.
@@ -109,7 +115,7 @@ impl World {
             }
             Down::Delete { .. } => {
                 self.say(|| format!("operator {operator} takes it from s{to}"));
-                if self.sidecars[to].has_row() && self.is_rightful(to) {
+                if self.sidecars[to].has_row() && self.check.known[to] {
                     self.fail(format!("s{to} is told to let go of a stream that is its own"));
                 }
             }
@@ -120,7 +126,7 @@ impl World {
 
     /// A streamer stopped the stream because an answer left it out.
     pub(crate) fn was_stopped(&mut self, at: usize) {
-        if self.is_rightful(at) {
+        if self.check.known[at] {
             self.fail(format!("s{at} stops a stream that is its own, for an answer of one who does not know"));
         }
     }
@@ -140,6 +146,9 @@ impl World {
 
     fn look_for(&mut self, at: usize) {
         let mono = self.mono();
+        if (0..2).any(|operator| self.is_known(at, operator)) {
+            self.check.heard_of[at] = mono;
+        }
         let leader = (0..2).find(|operator| self.operators[*operator].leads(mono));
         let cut = leader.is_some_and(|leader| self.network.is_cut(at, leader));
         if !self.sidecars[at].runs() || !self.streamers[at].up || cut {
@@ -151,6 +160,9 @@ impl World {
                 self.check.lost_since[at] = None;
             }
         }
+        let stands = self.lasts(Some(self.check.truth_since), KNOWN);
+        self.check.known[at] |=
+            stands && self.lasts(self.check.reachable_since[at], KNOWN) && self.is_holder(at) && self.streamers[at].running;
         let healed = self.lasts(self.check.reachable_since[at], HEALED);
         if healed || (!self.streamers[at].running && !self.sidecars[at].has_row()) {
             self.check.excused[at] = false;

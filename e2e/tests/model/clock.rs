@@ -7,7 +7,7 @@ use weir_feed::time::Now;
 pub(crate) const UNIT: u64 = 1_000;
 
 /// Each unit has two halves, and each half three phases: operators, sidecars, streamers.
-pub(crate) const PHASES: u64 = 6;
+pub(crate) const PHASES: u8 = 6;
 
 /// Where monotonic clocks begin.
 pub(crate) const MONO: u64 = 1 << 40;

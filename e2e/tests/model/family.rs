@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use stateright::{Model, Property};
+use stateright::{Checker as _, Model, Property};
 use weir_feed::frames::Partition;
 use weir_feed::rule::{Rule, take_out};
 
@@ -15,10 +15,10 @@ use crate::world::World;
 
 /// A quiet system has come to rest after so many units: a Lease, a leader's wait, a release that is called off and tried
 /// again, a failover, and as much again for what one waits for the other.
-const REST: u64 = 80;
+const REST: usize = 80;
 
 /// It stays at rest for so many units.
-const RESTED: u64 = 4;
+const RESTED: u8 = 4;
 
 /// One exploration.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub(crate) struct Family {
     pub(crate) edits: Vec<Edit>,
     pub(crate) edit_budget: u8,
     /// Faults and edits strike before these phases of a unit.
-    pub(crate) phases: Vec<u64>,
+    pub(crate) phases: Vec<u8>,
     /// Rules that are taken out.
     pub(crate) lacking: Vec<Rule>,
 }
@@ -80,9 +80,6 @@ impl Exploration {
 
     /// Goes on without faults until all is at rest, and stays so; why not, otherwise.
     pub(crate) fn come_to_rest(&self, world: &mut World) -> Option<String> {
-        if world.went_back {
-            world.restart_operators();
-        }
         let (mut path, mut rested) = (Vec::new(), 0);
         while rested < RESTED * PHASES {
             let fingerprint = world.fingerprint();
@@ -95,7 +92,7 @@ impl Exploration {
                 return Some(failure);
             }
             rested = if world.unrest().is_none() { rested + 1 } else { 0 };
-            if path.len() as u64 > REST * PHASES {
+            if path.len() > REST * usize::from(PHASES) {
                 let never = "it comes to rest again and again, and does not stay so".to_owned();
                 return Some(world.unrest().unwrap_or(never));
             }
@@ -182,4 +179,67 @@ impl World {
             api.before = None;
         }
     }
+}
+
+/// What an exploration has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Different states that were explored, and those on the way to rest from their ends.
+    pub(crate) states: usize,
+    pub(crate) to_rest: usize,
+    /// The longest run, in phases.
+    pub(crate) depth: usize,
+    pub(crate) took: std::time::Duration,
+    /// The shortest run that violates something, in words.
+    pub(crate) counterexample: Option<Vec<String>>,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { states, to_rest, depth, took, .. } = self;
+        write!(f, "{states} states (and {to_rest} to rest), runs of up to {depth} phases, {:.1} s", took.as_secs_f64())
+    }
+}
+
+/// Goes through all of a family, breadth first: what is found is the shortest there is.
+pub(crate) fn explore(family: &Family) -> Found {
+    let begun = std::time::Instant::now();
+    let exploration = Exploration::of(family.clone());
+    let calm = Arc::clone(&exploration.calm);
+    // Only a single thread goes strictly by length.
+    let threads = if family.lacking.is_empty() { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    let checker = exploration.checker().threads(threads).finish_when(stateright::HasDiscoveries::Any);
+    let checker = checker.spawn_bfs().join();
+    let path = checker.discoveries().into_values().min_by_key(|path| path.clone().into_vec().len());
+    let counterexample = path.map(|path| {
+        let actions = path.clone().into_actions();
+        let first = path.into_states().remove(0);
+        tell(checker.model(), first, &actions)
+    });
+    let to_rest = calm.lock().unwrap().len();
+    Found {
+        states: checker.unique_state_count(),
+        to_rest,
+        depth: checker.max_depth(),
+        took: begun.elapsed(),
+        counterexample,
+    }
+}
+
+/// A run in words.
+fn tell(exploration: &Exploration, mut world: World, actions: &[Action]) -> Vec<String> {
+    take_out(&exploration.family.lacking);
+    world.trace = Some(vec![]);
+    for action in actions {
+        Exploration::carry_out(&mut world, *action);
+    }
+    let mut end = None;
+    if world.check.failure.is_none() {
+        world.say(|| "from here on nothing happens from outside".to_owned());
+        end = exploration.come_to_rest(&mut world).filter(|_| world.check.failure.is_none());
+    }
+    take_out(&[]);
+    let mut lines = world.trace.take().unwrap_or_default();
+    lines.extend(end.map(|why| crate::story::line(world.time, &format!("VIOLATED: it never comes to rest: {why}"))));
+    lines
 }

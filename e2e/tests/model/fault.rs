@@ -107,7 +107,10 @@ impl World {
             Fault::CrashNode(at, _) | Fault::LoseNode(at, _) => self.streamers[at].up && self.sidecars[at].up,
             Fault::Mute(at, _) => self.streamers[at].habits.has_api && !self.streamers[at].mute,
             Fault::Partition(at, ..) => self.network.cut[at] == [Cut::default(); 2],
-            Fault::Restore(copy, _) => self.copy_of(copy).is_some(),
+            // One that is younger than the last renewal of the Lease could not be told from what it replaces.
+            Fault::Restore(copy, _) => {
+                self.copy_of(copy).is_some_and(|copy| copy.lease.version < self.api.stored.lease.version)
+            }
             Fault::DeleteLease(by) => self.operators[by].runs() && self.operators[1 - by].runs(),
         }
     }
@@ -180,16 +183,17 @@ impl World {
     }
 
     fn restore_from(&mut self, copy: &Stored, versions: Versions) {
+        if copy.wishes != self.api.stored.wishes {
+            self.truth_changed();
+        }
         self.restore(copy, versions == Versions::Bumped);
         match versions {
-            Versions::Back => self.went_back = true,
             Versions::BackAndRestart => self.restart_operators(),
-            Versions::Bumped => {}
+            Versions::Back | Versions::Bumped => {}
         }
     }
 
     pub(crate) fn restart_operators(&mut self) {
-        self.went_back = false;
         for at in 0..2 {
             if self.operators[at].up {
                 self.crash_operator(at);
@@ -225,6 +229,7 @@ impl World {
             Edit::Enable => wishes.disabled = false,
             Edit::Drain(at) => wishes.drained = Some(at),
         }
+        self.truth_changed();
         self.declared();
     }
 

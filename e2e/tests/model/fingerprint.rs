@@ -94,7 +94,12 @@ impl Hasher for Fingerprint {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.words.push(u64::from_le_bytes(word));
+            let word = u64::from_le_bytes(word);
+            // Slices of numbers come as bytes.
+            if chunk.len() == 8 && kind(word) == Kind::Time {
+                self.times.push(self.words.len());
+            }
+            self.words.push(word);
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) struct Campaign {
     /// The version last seen, and since when.
     sighting: Option<(u64, u64)>,
     highest_term: u64,
+    highest_version: u64,
     /// The term that is to stand in the Lease.
     term: u64,
     /// When it looks at the Lease next; monotonic ms.
@@ -270,6 +271,12 @@ impl World {
 
     fn decide(&mut self, at: usize, lease: &Lease, mono: u64) {
         let campaign = &mut self.operator(at).campaign;
+        if lease.version < campaign.highest_version {
+            self.say(|| format!("operator {at} starts anew: the Lease is older than it was"));
+            self.crash_operator(at);
+            return self.start_operator(at);
+        }
+        campaign.highest_version = lease.version;
         campaign.highest_term = campaign.highest_term.max(lease.term);
         let free = match lease.holder {
             None => true,
@@ -295,6 +302,7 @@ impl World {
         let ours = stored.lease.clone();
         let campaign = &mut self.operator(at).campaign;
         campaign.sighting = None;
+        campaign.highest_version = ours.version;
         campaign.ours = Some(ours);
         campaign.deadline = mono + periods().lease - periods().lease / 5;
         campaign.next = mono + periods().lease / 3;

@@ -31,7 +31,7 @@ pub(crate) const NOT_PLACED: usize = 0;
 pub(crate) const PLACED: usize = 1;
 
 /// So many units of rest make everything that happened before just old.
-const QUIET: u64 = 24;
+const QUIET: u8 = 24;
 
 impl Situation {
     pub(crate) fn world(self, partition: Partition, habits: [Habits; 2]) -> World {
@@ -97,7 +97,7 @@ impl World {
     /// Goes on until all has been at rest for a while.
     fn rest(&mut self) {
         let mut rested = 0;
-        for _ in 0..80 * PHASES {
+        for _ in 0..80 * u64::from(PHASES) {
             self.run_phase();
             rested = if self.unrest().is_none() { rested + 1 } else { 0 };
             if rested >= QUIET * PHASES && self.phase == 0 {

@@ -32,7 +32,7 @@ pub(crate) struct World {
     /// ms since the run began.
     pub(crate) time: u64,
     /// Of the unit: which comes next.
-    pub(crate) phase: u64,
+    pub(crate) phase: u8,
     pub(crate) partition: Partition,
     pub(crate) api: Arc<Api>,
     pub(crate) operators: [Arc<Operator>; 2],
@@ -44,8 +44,6 @@ pub(crate) struct World {
     /// Faults and edits that may still come.
     pub(crate) faults: u8,
     pub(crate) edits: u8,
-    /// The storage went back, and the operators have not been started anew since.
-    pub(crate) went_back: bool,
     /// The initial situation has come about.
     pub(crate) begun: bool,
     pub(crate) check: Check,
@@ -84,7 +82,6 @@ impl World {
             ends: vec![],
             faults: 0,
             edits: 0,
-            went_back: false,
             begun: false,
             check: Check::default(),
             asked_for: None,
@@ -95,7 +92,7 @@ impl World {
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut fingerprint = Fingerprint::default();
         fingerprint.part(&(self.phase, &self.network, &self.streamers, &self.ends, &self.check));
-        fingerprint.part(&(self.faults, self.edits, self.went_back, &self.api.stored, &self.api.copies));
+        fingerprint.part(&(self.faults, self.edits, &self.api.stored, &self.api.copies));
         fingerprint.part(&(&self.api.before, &self.api.late));
         for operator in &self.operators {
             fingerprint.part(&**operator);
@@ -130,13 +127,12 @@ impl World {
         for at in 0..2 {
             self.operator(at).undeclared = true;
         }
-        self.wishes_changed();
     }
 
     /// The next phase: what ends by now, what arrives, and one kind of process doing its part.
     pub(crate) fn run_phase(&mut self) {
         let unit = self.time / UNIT;
-        self.time = unit * UNIT + offset(self.phase);
+        self.time = unit * UNIT + offset(u64::from(self.phase));
         self.end_what_is_over();
         self.deliver();
         match self.phase % 3 {
@@ -159,7 +155,7 @@ impl World {
     }
 
     pub(crate) fn run_units(&mut self, units: u64) {
-        for _ in 0..units * PHASES {
+        for _ in 0..units * u64::from(PHASES) {
             self.run_phase();
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::frames::Run;
 use crate::holder::step::Holder;
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// What the streamer asks for.
@@ -140,6 +141,9 @@ impl Holder {
         }
         if self.contested {
             return Some(NotYet::Contested);
+        }
+        if lacks(Rule::UnsyncedIs503) {
+            return None;
         }
         if !self.meta.synced {
             return Some(NotYet::NeverSynced);

@@ -9,6 +9,7 @@ use crate::frames::{ApiState, ConfigStatus, Down, Hello, LeaseReport, Load, Run,
 use crate::grant::Verdict;
 use crate::periods::Periods;
 use crate::record::{StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// In ms.
@@ -197,6 +198,7 @@ impl Leader {
         }
         if let Some((term, seal)) = &newcomer.hello.term
             && *term > self.term
+            && !lacks(Rule::Term)
             && self.ring.verify_term(seal, *term) == Verdict::Ours
         {
             self.highest_term = self.highest_term.max(*term);
@@ -396,8 +398,13 @@ impl Leader {
             session.stopped.insert(name.clone(), epoch);
         }
         let stream = StreamId { namespace: streamer.namespace.clone(), name };
-        if self.record(&stream).is_some_and(|record| record.streamer == streamer.name && record.epoch == epoch) {
-            self.released.insert(stream, epoch);
+        if self
+            .record(&stream)
+            .is_some_and(|record| record.streamer == streamer.name && (record.epoch == epoch || lacks(Rule::Released)))
+        {
+            let named =
+                if lacks(Rule::Released) { self.record(&stream).map_or(epoch, |record| record.epoch) } else { epoch };
+            self.released.insert(stream, named);
         }
     }
 

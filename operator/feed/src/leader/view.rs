@@ -8,6 +8,7 @@ use super::step::SliceId;
 use super::{Leader, Role};
 use crate::frames::{ApiState, ConfigStatus, Load};
 use crate::record::{Phase, Record, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Whether the holder's streamer is known to run a stream.
@@ -155,6 +156,7 @@ impl Leader {
             .flat_map(Record::streamers)
             .map(|name| StreamerId { namespace: stream.namespace.clone(), name })
             .collect();
+        let may_run = self.may_run_among(stream, concerned.iter().copied().chain(&named), now);
         Known {
             holder_lost: match (&record, holder) {
                 (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
@@ -165,7 +167,7 @@ impl Leader {
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
             called_off: since(&self.called_off),
-            may_run: self.may_run_among(stream, concerned.iter().copied().chain(&named), now),
+            may_run: if lacks(Rule::Adopt) { BTreeMap::new() } else { may_run },
             disputed,
             record,
         }
