@@ -55,7 +55,7 @@ pub(crate) struct Api {
     /// Everything as it was before the last change of a record.
     pub(crate) before: Option<Arc<Stored>>,
     /// Writes that were given up by their callers and are still under way.
-    pub(crate) late: Vec<Effect>,
+    pub(crate) late: Vec<(u64, Effect)>,
 }
 
 /// How an operator's next write of a slice goes.
@@ -121,7 +121,7 @@ impl World {
             }
             Some(Fate::Late) => {
                 self.say(|| format!("operator {at}: {} is late", told(&effect)));
-                Arc::make_mut(&mut self.api).late.push(effect);
+                Arc::make_mut(&mut self.api).late.push((due, effect));
                 self.operator(at).replies.push(no_answer);
             }
             Some(Fate::ThenDies) => {
@@ -130,7 +130,7 @@ impl World {
             }
             Some(Fate::FrozenMeanwhile) => {
                 self.say(|| format!("operator {at} freezes with {} under way", told(&effect)));
-                Arc::make_mut(&mut self.api).late.push(effect);
+                Arc::make_mut(&mut self.api).late.push((due, effect));
                 self.operator(at).replies.push(no_answer);
                 self.operator(at).frozen = true;
             }
@@ -139,9 +139,13 @@ impl World {
 
     /// A late write lands, whoever has given it up.
     pub(crate) fn land(&mut self) {
-        let effect = Arc::make_mut(&mut self.api).late.remove(0);
+        let (due, effect) = Arc::make_mut(&mut self.api).late.remove(0);
         self.say(|| format!("a late write lands: {}", told(&effect)));
+        // Until it is given up, and somebody knows better, it is right by what its writer knew.
+        let led = (0..2).any(|at| self.operators[at].leads(self.mono()));
+        self.check.forgives = !led || self.mono() < due + crate::clock::UNIT;
         self.execute(&effect);
+        self.check.forgives = false;
     }
 
     fn execute(&mut self, effect: &Effect) -> Input {

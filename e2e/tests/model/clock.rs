@@ -31,6 +31,8 @@ pub(crate) fn periods() -> Periods {
         lease: 3 * UNIT,
         period: 5 * UNIT,
         release: 4 * UNIT,
+        stream_lease: 10 * UNIT,
+        kill: 2 * UNIT,
     }
 }
 

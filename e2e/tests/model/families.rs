@@ -18,6 +18,9 @@ pub(crate) const DEAF: Habits = Habits { has_api: false, ..API };
 /// Nor does it ask by name.
 pub(crate) const PLAIN: Habits = Habits { asks_by_name: false, ..DEAF };
 
+/// It boots with an empty configuration.
+pub(crate) const EMPTY: Habits = Habits { keeps_configuration: false, ..API };
+
 /// Every phase of a unit.
 const ANY: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
@@ -120,15 +123,47 @@ pub(crate) const SITUATIONS: [Situation; 7] = [
     Situation::Moved,
 ];
 
-pub(crate) fn everything_once() -> Family {
-    let faults = all([of_operator(0), of_operator(1), of_streamer(0), of_streamer(1), of_network(0), of_network(1)]);
-    Family::new("every fault, once", all([faults, of_storage()]), 1)
-        .from(&SITUATIONS)
-        .with_habits(&[API, DEAF, PLAIN])
+/// What CI explores; more by a setting.
+pub(crate) fn all_families() -> Vec<Family> {
+    let mut families = vec![everything_once(), crashes_twice(), everything_once_stopping()];
+    if std::env::var("WEIR_MODEL").is_ok_and(|mode| mode == "deep") {
+        families.push(everything_once_with_an_edit());
+        families.push(everything_twice());
+    }
+    families
 }
 
-pub(crate) fn everything_once_with_an_edit() -> Family {
-    let once = everything_once();
+fn every_fault() -> Vec<Fault> {
+    let faults = [of_operator(0), of_operator(1), of_streamer(0), of_streamer(1), of_network(0), of_network(1)];
+    all([all(faults), of_storage()])
+}
+
+fn everything_once() -> Family {
+    Family::new("every fault, once", every_fault(), 1).from(&SITUATIONS).with_habits(&[API, DEAF, PLAIN])
+}
+
+/// `StopCapturing`: streamers are supervised, and boot with an empty configuration.
+fn everything_once_stopping() -> Family {
+    let family = Family::new("every fault, once, StopCapturing", every_fault(), 1).with_habits(&[EMPTY]);
+    Family { partition: Partition::StopCapturing, ..family.from(&[Situation::Quiet, Situation::Moved]) }
+}
+
+fn crashes_twice() -> Family {
+    let faults = vec![
+        Fault::CrashOperator(0, 4),
+        Fault::FreezeOperator(0, LONG),
+        Fault::CrashSidecar(0, 4),
+        Fault::CrashNode(0, LONG),
+        Fault::Partition(0, None, Way::Both, LONG),
+    ];
+    Family::new("crash, freeze and partition, twice", faults, 2)
+}
+
+fn everything_once_with_an_edit() -> Family {
     let situations = [Situation::Quiet, Situation::CutOff(4), Situation::Down(4)];
-    Family { name: "every fault and every edit, once", ..once }.from(&situations).with_edits(&EDITS, 1)
+    Family::new("every fault and every edit, once", every_fault(), 1).from(&situations).with_edits(&EDITS, 1)
+}
+
+fn everything_twice() -> Family {
+    Family::new("every fault, twice", every_fault(), 2).at_phases(&[0, 3])
 }

@@ -207,7 +207,8 @@ pub(crate) fn explore(family: &Family) -> Found {
     let exploration = Exploration::of(family.clone());
     let calm = Arc::clone(&exploration.calm);
     // Only a single thread goes strictly by length.
-    let threads = if family.lacking.is_empty() { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    let threads =
+        if family.lacking.is_empty() { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
     let checker = exploration.checker().threads(threads).finish_when(stateright::HasDiscoveries::Any);
     let checker = checker.spawn_bfs().join();
     let path = checker.discoveries().into_values().min_by_key(|path| path.clone().into_vec().len());

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_feed::digest::document_hash;
-use weir_feed::frames::Up;
+use weir_feed::frames::{Partition, Up};
 use weir_feed::grant::KeyRing;
 use weir_feed::leader::step::{Conn, Document, Effect, Input, Want};
 use weir_feed::leader::{Leader, Role};
 use weir_feed::record::{StreamId, StreamerId};
+use weir_feed::time::Now;
 use weir_placement::plan;
 use weir_placement::selector::Selector;
 use weir_placement::world::{Namespace, Removal, Stream, Streamer, World as Facts};
@@ -214,7 +215,7 @@ impl World {
         if !self.operators[at].leader.may_plan(now) {
             return;
         }
-        let plan = plan(&facts(&wishes, &self.operators[at].leader, now), now);
+        let plan = plan(&facts(&wishes, self.partition, &self.operators[at].leader, now), now);
         for planned in &plan.changes {
             self.say(|| format!("operator {at} decides: {}", planned.why));
         }
@@ -366,7 +367,7 @@ pub(crate) fn streamer_id(at: usize) -> StreamerId {
     StreamerId { namespace: NAMESPACE.into(), name: format!("s{at}") }
 }
 
-fn want(uid: u8, wishes: &Wishes, partition: weir_feed::frames::Partition) -> Want {
+fn want(uid: u8, wishes: &Wishes, partition: Partition) -> Want {
     Want {
         stream: NAME.into(),
         uid: uid.to_string(),
@@ -379,7 +380,7 @@ fn want(uid: u8, wishes: &Wishes, partition: weir_feed::frames::Partition) -> Wa
 }
 
 /// As `operator/src/observe.rs` makes it.
-fn facts(wishes: &Wishes, leader: &Leader, now: weir_feed::time::Now) -> Facts {
+fn facts(wishes: &Wishes, partition: Partition, leader: &Leader, now: Now) -> Facts {
     let streamer = |at: usize| {
         let not_ready = match leader.streamer(&streamer_id(at), now) {
             Some(view) if view.connected && view.alive => None,
@@ -388,7 +389,8 @@ fn facts(wishes: &Wishes, leader: &Leader, now: weir_feed::time::Now) -> Facts {
             _ => Some("has not reported yet"),
         };
         let not_ready = not_ready.map(Into::into);
-        (format!("s{at}"), Streamer { not_ready, drain: wishes.drained == Some(at), ..Streamer::default() })
+        let supervised = leader.streamer(&streamer_id(at), now).is_some_and(|view| view.supervised);
+        (format!("s{at}"), Streamer { not_ready, supervised, drain: wishes.drained == Some(at), ..Streamer::default() })
     };
     let stream = wishes.stream.map(|uid| Stream {
         object: NAME.into(),
@@ -399,12 +401,14 @@ fn facts(wishes: &Wishes, leader: &Leader, now: weir_feed::time::Now) -> Facts {
         streamer_selector: Selector::default(),
         disabled: wishes.disabled,
         after: AFTER,
+        partition,
     });
     let removal = leader.removal(NAMESPACE, now);
     let namespace = Namespace {
         streams: stream.into_iter().collect(),
         unreadable: BTreeSet::new(),
         streamers: (0..2).map(streamer).collect(),
+        unheard: leader.unheard(NAMESPACE, now),
         known: leader.known(now).remove(NAMESPACE).unwrap_or_default(),
         removal: Removal {
             unknown: false,
@@ -416,8 +420,7 @@ fn facts(wishes: &Wishes, leader: &Leader, now: weir_feed::time::Now) -> Facts {
     };
     Facts {
         settled: leader.is_settled(),
-        release: periods().release,
-        shortest_failover: periods().shortest_failover(),
+        periods: periods(),
         namespaces: BTreeMap::from([(NAMESPACE.to_owned(), namespace)]),
     }
 }

@@ -200,6 +200,7 @@ impl World {
             Effect::Drop(why) => self.leave(at, &why),
             Effect::ReadApi => self.sidecar(at).reading = true,
             Effect::Persist(changes) => self.persist(at, &changes),
+            Effect::AnswerLease { answer, .. } => self.fit = answer.is_ok(),
             Effect::Answer { answer, .. } => self.asked_for = Some(answer),
             // Superseded: it is started again, and waits its turn.
             Effect::Exit => {
@@ -231,6 +232,13 @@ impl World {
             _ => None,
         };
         self.try_another(at, hint);
+    }
+
+    /// Whoever supervises the streamer asks whether it may live.
+    pub(crate) fn ask_lease(&mut self, at: usize) -> bool {
+        self.fit = false;
+        self.sidecar_step(at, Input::LeaseAsked { number: 1 });
+        self.fit
     }
 
     /// The streamer asks; `None`: no answer.

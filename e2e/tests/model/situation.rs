@@ -25,8 +25,8 @@ pub(crate) enum Situation {
     Moved,
 }
 
-/// Copies of the API that exist in every situation but the first: before the stream was placed, and when it was on s0
-/// under an earlier leader.
+/// Copies of the API that exist in every situation but the first: from when the stream was wanted and not placed yet, and when
+/// it was on s0 under an earlier leader.
 pub(crate) const NOT_PLACED: usize = 0;
 pub(crate) const PLACED: usize = 1;
 
@@ -46,14 +46,17 @@ impl Situation {
             world.begun = true;
             return world;
         }
+        world.stored().wishes.stream = None;
         world.start_operator(1);
-        world.run_units(12);
-        world.copy();
-        world.start_operator(0);
         for at in 0..2 {
             world.start_sidecar(at);
             world.boot_streamer(at);
         }
+        world.rest();
+        world.stored().wishes.stream = Some(1);
+        world.declared();
+        world.copy();
+        world.start_operator(0);
         world.rest();
         world.copy();
         world.crash_operator(1);

@@ -29,11 +29,13 @@ pub(crate) struct Streamer {
     /// Its API does not answer.
     pub(crate) mute: bool,
     boots: u8,
+    /// Times in a row that its supervisor heard that it may not live.
+    unfit: u8,
 }
 
 impl Streamer {
     pub(crate) fn new(habits: Habits) -> Self {
-        Self { habits, up: false, running: false, mute: false, boots: 0 }
+        Self { habits, up: false, running: false, mute: false, boots: 0, unfit: 0 }
     }
 
     pub(crate) fn captures(&self) -> bool {
@@ -54,6 +56,19 @@ impl World {
     pub(crate) fn crash_streamer(&mut self, at: usize) {
         self.say(|| format!("streamer s{at} dies"));
         self.streamers[at].up = false;
+    }
+
+    /// Its supervisor asks once a unit, and kills it for the second "no" in a row: that is `kill`.
+    pub(crate) fn supervise(&mut self, at: usize) {
+        let fit = self.ask_lease(at);
+        let streamer = &mut self.streamers[at];
+        streamer.unfit = if fit || !streamer.up { 0 } else { streamer.unfit + 1 };
+        if streamer.unfit == 2 {
+            streamer.unfit = 0;
+            self.say(|| format!("the supervisor kills streamer s{at}"));
+            self.crash_streamer(at);
+            self.ends_in(1, crate::fault::End::BootStreamer(at));
+        }
     }
 
     /// The reading that its sidecar has begun ends.

@@ -47,8 +47,9 @@ pub(crate) struct World {
     /// The initial situation has come about.
     pub(crate) begun: bool,
     pub(crate) check: Check,
-    /// The answer to the request that is being carried out.
+    /// The answers to the requests that are being carried out.
     pub(crate) asked_for: Option<Answer>,
+    pub(crate) fit: bool,
     /// What has happened, if anybody wants to know.
     pub(crate) trace: Option<Vec<String>>,
 }
@@ -85,6 +86,7 @@ impl World {
             begun: false,
             check: Check::default(),
             asked_for: None,
+            fit: false,
             trace: None,
         }
     }
@@ -142,6 +144,8 @@ impl World {
                 (0..2).for_each(|at| self.show_api(at));
                 if self.phase < 3 {
                     (0..2).for_each(|at| self.poll(at));
+                } else if self.partition == Partition::StopCapturing {
+                    (0..2).for_each(|at| self.supervise(at));
                 }
             }
         }

@@ -167,9 +167,11 @@ impl Session {
     }
 
     /// The streamer does not poll, but its API still shows `name` running (`NotPolling`).
-    pub(super) fn not_polling(&self, name: &str, alive: u64, observed: u64) -> bool {
+    /// One whose sidecar is silent shows nothing any more, even while nobody has noticed that its connection is dead.
+    pub(super) fn not_polling(&self, name: &str, silence: u64, alive: u64, observed: u64) -> bool {
         let idle = observed.saturating_sub(self.polled_at);
-        self.conn.is_some() && idle > alive && self.api == ApiState::Up && self.captures(name)
+        let heard = self.conn.is_some() && observed.saturating_sub(self.holder_heard) <= silence;
+        heard && idle > alive && self.api == ApiState::Up && self.captures(name)
     }
 }
 

@@ -162,7 +162,7 @@ impl Leader {
                 (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
                 (_, holder) => holder.and_then(|holder| holder.lost_for(Some(&stream.name), silence, alive, observed)),
             },
-            not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, alive, observed)),
+            not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, silence, alive, observed)),
             released: record.as_ref().is_some_and(|record| self.released.get(stream) == Some(&record.epoch)),
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
