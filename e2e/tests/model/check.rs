@@ -66,7 +66,9 @@ impl World {
     fn is_known(&self, at: usize, operator: usize) -> bool {
         let link = self.sidecars[at].link;
         let connects = |c: &crate::network::Connection| Some(c.id) == link && c.operator == operator;
-        self.operators[operator].leads(self.mono())
+        // It has polled since, and its sidecar has said so.
+        self.lasts(self.check.reachable_since[at], 2 * UNIT)
+            && self.operators[operator].leads(self.mono())
             && self.network.connections.iter().any(connects)
             && self.sidecars[at].holder.is_connected()
             && !self.network.is_cut(at, operator)
@@ -138,7 +140,7 @@ impl World {
         for at in 0..2 {
             self.look_for(at);
         }
-        if self.streamers.iter().all(crate::streamer::Streamer::captures) {
+        if self.streamers[0].captures() && self.streamers[1].captures() {
             let excused = self.partition == Partition::KeepCapturing && self.check.excused != [false, false];
             if !excused {
                 self.fail("s0 and s1 both capture the stream".to_owned());
@@ -191,7 +193,7 @@ impl World {
                 return Some(format!("s{at} has the stream on hold"));
             }
         }
-        let running = self.streamers.map(|streamer| streamer.captures());
+        let running = self.streamers.map(crate::streamer::Streamer::captures);
         let wishes = self.api.stored.wishes;
         match self.api.stored.record() {
             None if wishes.wanted() => Some("the stream is wanted and has no record".to_owned()),

@@ -143,8 +143,8 @@ impl Model for Exploration {
             actions.extend(can.map(|fault| Action::Fault(*fault)));
         }
         if world.edits > 0 {
-            let would = self.family.edits.iter().filter(|edit| world.would(**edit));
-            actions.extend(would.map(|edit| Action::Edit(*edit)));
+            let edits = self.family.edits.iter().filter(|edit| world.would(**edit));
+            actions.extend(edits.map(|edit| Action::Edit(*edit)));
         }
     }
 

@@ -27,9 +27,9 @@ enum Kind {
 fn kind(number: u64) -> Kind {
     match number {
         1..COUNTERS => Kind::Counter,
-        _ if number >= WALL / 2 && number < WALL * 2 => Kind::Order,
-        _ if number >= CONN && number < CONN * 2 => Kind::Order,
-        _ if number >= MONO / 2 && number < MONO * 2 => Kind::Time,
+        _ if (WALL / 2..WALL * 2).contains(&number) => Kind::Order,
+        _ if (CONN..CONN * 2).contains(&number) => Kind::Order,
+        _ if (MONO / 2..MONO * 2).contains(&number) => Kind::Time,
         _ => Kind::Plain,
     }
 }

@@ -19,6 +19,9 @@ pub(crate) fn all() -> Vec<Family> {
     let frozen = [Fault::Partition(0, None, Way::Both, 6), Fault::Write(0, Fate::FrozenMeanwhile)];
     let away = [restart(NOT_PLACED), Fault::CrashSidecar(0, 2), Fault::CrashSidecar(0, 4)];
     vec![
+        family("Compare-and-swap", &late, 2)
+            .at_phases(&[0, 3])
+            .lacking(&[Rule::CompareAndSwapVersion, Rule::CompareAndSwapTerm]),
         family("Fence (a new leader)", &frozen, 2).at_phases(&[0, 3]).lacking(&[Rule::FenceOfNewLeader]),
         family("Fence (after a lost answer)", &late, 2).at_phases(&[0, 3]).lacking(&[Rule::FenceOfLostAnswer]),
         family("Term", &[restart(PLACED), restart(NOT_PLACED)], 1).lacking(&[Rule::Term]),
@@ -33,10 +36,8 @@ pub(crate) fn all() -> Vec<Family> {
         family("Keep", &[restart(PLACED)], 1).from(&[Situation::Moved]).lacking(&[Rule::Keep]),
         family("Evidence", &[Fault::CrashStreamer(0, 2), Fault::CrashStreamer(0, 4)], 1)
             .with_edits(&[Edit::Drain(0)], 1)
+            .with_habits(&[DEAF])
             .lacking(&[Rule::Evidence]),
-        family("Evidence (an API that cannot be read is none)", &[Fault::CrashStreamer(0, 4), Fault::Mute(0, 4)], 1)
-            .with_edits(&[Edit::Drain(0)], 1)
-            .lacking(&[Rule::EvidenceOfApi]),
         family("Report (what is served)", &[restart(NOT_PLACED), Fault::CrashOperator(0, 4)], 1)
             .lacking(&[Rule::ReportOfRows]),
     ]
@@ -46,12 +47,10 @@ pub(crate) fn all() -> Vec<Family> {
 pub(crate) fn searched() -> Vec<Family> {
     let restart = |copy| Fault::Restore(Copy::Old(copy), Versions::BackAndRestart);
     let family = |name, faults: &[Fault], budget| Family::new(name, faults.to_vec(), budget).at_phases(&[0, 3]);
-    let late = [Fault::Partition(0, None, Way::Both, 6), Fault::Write(0, Fate::Late)];
     let answer_lost = [Fault::Partition(0, None, Way::Both, 6), Fault::Write(0, Fate::AnswerLost)];
     let wiped = [restart(NOT_PLACED), Fault::LoseSidecar(0, 4), Fault::LoseSidecar(0, 6), Fault::LoseSidecar(0, 8)];
     vec![
         family("Gate", &answer_lost, 2).lacking(&[Rule::Gate]),
-        family("Compare-and-swap", &late, 2).lacking(&[Rule::CompareAndSwapVersion, Rule::CompareAndSwapTerm]),
         family("Adopt", &wiped, 2).lacking(&[Rule::Adopt]),
         family("Report (what is run)", &wiped, 2).with_habits(&[API, DEAF]).lacking(&[Rule::ReportOfRuns]),
         family("Final and Gate", &together([of_storage(), of_streamer(1)]), 2)
@@ -63,6 +62,9 @@ pub(crate) fn searched() -> Vec<Family> {
         family("Released and Adopt", &together([of_network(0)]), 1)
             .with_edits(&[Edit::Drain(0)], 1)
             .lacking(&[Rule::Released, Rule::Adopt]),
+        family("Evidence (an unread API is none) and Adopt", &[Fault::CrashStreamer(0, 2), Fault::Mute(0, 4)], 1)
+            .with_edits(&[Edit::Drain(0)], 1)
+            .lacking(&[Rule::EvidenceOfApi, Rule::Adopt]),
         family("Deadline", &together([of_operator(0)]), 1).with_edits(&[Edit::Drain(0)], 1).lacking(&[Rule::Deadline]),
         family("Term of the sidecar and Deadline", &together([of_operator(0)]), 1)
             .with_edits(&[Edit::Drain(0)], 1)

@@ -91,16 +91,16 @@ impl World {
     pub(crate) fn end_connections(&mut self, of: impl Fn(&Connection) -> bool, told: bool) {
         let operators = [self.operators[0].up, self.operators[1].up];
         for connection in self.network.connections.iter_mut().filter(|connection| of(connection)) {
-            if !operators[connection.operator] {
-                connection.operator_open = false;
-                connection.up.clear();
-                connection.down.push_back(None);
-            } else {
+            if operators[connection.operator] {
                 connection.sidecar_open = false;
                 connection.down.clear();
                 if told {
                     connection.up.push_back(None);
                 }
+            } else {
+                connection.operator_open = false;
+                connection.up.clear();
+                connection.down.push_back(None);
             }
         }
     }

@@ -231,9 +231,9 @@ impl World {
     fn report(&mut self, at: usize) {
         let now = now(self.time);
         let mut ready = self.api.stored.wishes.ready;
-        for streamer in 0..2 {
+        for (streamer, ready) in ready.iter_mut().enumerate() {
             let view = self.operators[at].leader.streamer(&streamer_id(streamer), now);
-            ready[streamer] |= view.is_some_and(|view| view.connected && view.alive);
+            *ready |= view.is_some_and(|view| view.connected && view.alive);
         }
         if ready != self.api.stored.wishes.ready && self.operators[at].runs() && !self.operators[at].cut_off {
             self.stored().wishes.ready = ready;

@@ -38,7 +38,7 @@ impl Streamer {
         Self { habits, up: false, running: false, mute: false, boots: 0, unfit: 0 }
     }
 
-    pub(crate) fn captures(&self) -> bool {
+    pub(crate) fn captures(self) -> bool {
         self.up && self.running
     }
 }
