@@ -10,4 +10,5 @@ pub mod holder;
 pub mod leader;
 pub mod periods;
 pub mod record;
+pub mod rule;
 pub mod time;

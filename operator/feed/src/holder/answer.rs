@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::frames::Run;
 use crate::holder::step::Holder;
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// What the streamer asks for.
@@ -141,6 +142,9 @@ impl Holder {
         if self.contested {
             return Some(NotYet::Contested);
         }
+        if lacks(Rule::UnsyncedIs503) {
+            return None;
+        }
         if !self.meta.synced {
             return Some(NotYet::NeverSynced);
         }
@@ -152,7 +156,7 @@ impl Holder {
     /// Of what an older replica than it should be has not heard it says nothing, until a leader has: a disk that failed
     /// before a crash, or one that was put back.
     fn not_known<'a>(&'a self, request: &'a Request) -> Option<&'a String> {
-        if self.marked {
+        if self.marked || lacks(Rule::UnsyncedIs503) {
             return None;
         }
         let known = |name: &&String| self.rows.row(name).is_some() || self.rows.stopped().contains_key(*name);

@@ -7,6 +7,7 @@ use crate::grant::Seal;
 use crate::holder::rows::{Edit, Judged, Outcome};
 use crate::holder::step::{Effect, Holder};
 use crate::periods::Periods;
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Why a connection is left.
@@ -62,7 +63,7 @@ pub struct Session {
 impl Holder {
     /// A connection stands: the hello says everything that is held.
     pub(super) fn greet(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let told = self.runs();
+        let told = if lacks(Rule::ReportOfRuns) { Some(BTreeMap::new()) } else { self.runs() };
         out.push(Effect::Send(Up::Hello(Box::new(Hello {
             version: VERSION,
             program: self.settings.program.clone(),
@@ -71,7 +72,7 @@ impl Holder {
             instance: self.settings.instance.clone(),
             term: self.meta.term.clone(),
             synced: self.meta.synced,
-            held: self.rows.held(),
+            held: if lacks(Rule::ReportOfRows) { Vec::new() } else { self.rows.held() },
             holds: self.rows.holds().clone(),
             stopped: self.rows.held_no_more(),
             runs: told.clone(),
@@ -171,11 +172,11 @@ impl Holder {
     /// **Term**: it never listens to a lower one than it has stored.
     fn listens_to(&mut self, theirs: u64, out: &mut Vec<Effect>) -> bool {
         let ours = self.meta.highest_term;
-        if theirs < ours {
+        if theirs < ours && !lacks(Rule::TermOfSidecar) {
             self.leave(Why::LowerTerm { theirs, ours }, out);
             return false;
         }
-        self.meta.highest_term = theirs;
+        self.meta.highest_term = theirs.max(ours);
         true
     }
 
@@ -293,6 +294,9 @@ impl Holder {
             return;
         };
         let silent = now.mono.saturating_sub(session.heard);
+        if lacks(Rule::Silence) {
+            return;
+        }
         if silent >= self.periods().silence {
             return self.leave(Why::Silent(silent), out);
         }

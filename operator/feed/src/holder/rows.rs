@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::digest::SetDigest;
 use crate::frames::{Held, Partition, Put, digest_entry};
 use crate::grant::Seal;
+use crate::rule::{Rule, lacks};
 
 /// How many stopped epochs are remembered; the lowest goes first.
 pub const MAX_STOPPED: usize = 10_000;
@@ -237,7 +238,8 @@ impl Rows {
     fn put(&mut self, put: Put, outcome: &mut Outcome) {
         let stopped = self.stopped.get(&put.name).map(|stopped| stopped.epoch);
         // **Final**: an epoch that was stopped is never served again, only a greater one.
-        if stopped.is_some_and(|stopped| put.epoch <= stopped) || self.keeps(&put.name, put.epoch) {
+        let stopped = stopped.is_some_and(|stopped| put.epoch <= stopped) && !lacks(Rule::Final);
+        if stopped || self.keeps(&put.name, put.epoch) {
             return;
         }
         let name = put.name.clone();
@@ -265,7 +267,7 @@ impl Rows {
 
     /// **Keep**: nothing is dropped or replaced for a record below the row's own epoch.
     fn keeps(&self, name: &str, epoch: u64) -> bool {
-        self.rows.get(name).is_some_and(|row| epoch < row.epoch)
+        self.rows.get(name).is_some_and(|row| epoch < row.epoch) && !lacks(Rule::Keep)
     }
 
     /// Forgets the lowest stopped epochs, down to [`MAX_STOPPED`]: once per batch, for each search goes through all.

@@ -12,6 +12,7 @@ use crate::holder::link::{Session, Why};
 use crate::holder::rows::Rows;
 use crate::holder::watch::{Reading, Watch};
 use crate::periods::Periods;
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Who this sidecar is; never changes while it runs.
@@ -267,9 +268,12 @@ impl Holder {
     fn api_read(&mut self, result: Result<Reading, String>, now: Now, out: &mut Vec<Effect>) {
         let begun = self.watch.reading.take().unwrap_or(now.mono);
         let Ok(reading) = result else {
-            // Unknown is not evidence: what was known stands, and nothing is concluded.
+            // **Evidence**: unknown is none, so what was known stands, and nothing is concluded.
             self.watch.api = ApiState::Down;
             self.watch.read = Some(begun);
+            if lacks(Rule::EvidenceOfApi) {
+                self.prove_all();
+            }
             return;
         };
         self.watch.api = ApiState::Up;

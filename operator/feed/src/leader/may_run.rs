@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Leader;
 use super::session::Session;
 use crate::record::{Phase, Record, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 impl Leader {
@@ -51,6 +52,9 @@ impl Leader {
     /// that is not gone for longer than the stream's `failover.after`.
     pub(super) fn gate_open(&self, stream: &StreamId, streamer: &str, now: Now) -> bool {
         let bound = self.gone_after(stream);
+        if lacks(Rule::Gate) {
+            return self.settled;
+        }
         self.settled
             && self.lets_be_given(stream)
             && self

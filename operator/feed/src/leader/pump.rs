@@ -7,6 +7,7 @@ use super::step::{Effect, Want};
 use super::{Leader, Role};
 use crate::frames::{Down, Put};
 use crate::record::{Phase, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// How long rows without record and Stream are held when they are many, in ms.
@@ -136,13 +137,14 @@ impl Leader {
             return self.target_without_record(&stream, session, row, now);
         };
         // A row above the record proves the record old, or is disputed: nothing is taken away until that is settled.
-        if row.is_some_and(|epoch| epoch > record.epoch) {
+        if row.is_some_and(|epoch| epoch > record.epoch) && !lacks(Rule::Keep) {
             return Target::Hold(record.epoch);
         }
         match record.phase {
             Phase::Active if record.streamer == id.name => {
                 // **Final** has it take no epoch that it has stopped: a record that shows one is old, and is corrected.
                 let stopped = session.stopped.get(name).is_some_and(|stopped| *stopped >= record.epoch);
+                let stopped = stopped && !lacks(Rule::Final);
                 // Who is thought to stop when it is cut off is given nothing else before the record says so.
                 let told = |want: &Want| want.partition >= record.partition;
                 let ready = !stopped && self.want(&stream).is_some_and(|want| want.document.is_some() && told(want));

@@ -9,6 +9,7 @@ use crate::frames::{ApiState, ConfigStatus, Down, Hello, LeaseReport, Load, Run,
 use crate::grant::Verdict;
 use crate::periods::Periods;
 use crate::record::{StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// In ms.
@@ -166,9 +167,11 @@ impl Session {
     }
 
     /// The streamer does not poll, but its API still shows `name` running (`NotPolling`).
-    pub(super) fn not_polling(&self, name: &str, alive: u64, observed: u64) -> bool {
+    /// One whose sidecar is silent shows nothing any more, even while nobody has noticed that its connection is dead.
+    pub(super) fn not_polling(&self, name: &str, silence: u64, alive: u64, observed: u64) -> bool {
         let idle = observed.saturating_sub(self.polled_at);
-        self.conn.is_some() && idle > alive && self.api == ApiState::Up && self.captures(name)
+        let heard = self.conn.is_some() && observed.saturating_sub(self.holder_heard) <= silence;
+        heard && idle > alive && self.api == ApiState::Up && self.captures(name)
     }
 }
 
@@ -197,6 +200,7 @@ impl Leader {
         }
         if let Some((term, seal)) = &newcomer.hello.term
             && *term > self.term
+            && !lacks(Rule::Term)
             && self.ring.verify_term(seal, *term) == Verdict::Ours
         {
             self.highest_term = self.highest_term.max(*term);
@@ -396,8 +400,13 @@ impl Leader {
             session.stopped.insert(name.clone(), epoch);
         }
         let stream = StreamId { namespace: streamer.namespace.clone(), name };
-        if self.record(&stream).is_some_and(|record| record.streamer == streamer.name && record.epoch == epoch) {
-            self.released.insert(stream, epoch);
+        if self
+            .record(&stream)
+            .is_some_and(|record| record.streamer == streamer.name && (record.epoch == epoch || lacks(Rule::Released)))
+        {
+            let named =
+                if lacks(Rule::Released) { self.record(&stream).map_or(epoch, |record| record.epoch) } else { epoch };
+            self.released.insert(stream, named);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::step::Effect;
 use super::{Leader, Role};
 use crate::record::{Change, Record, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 impl Leader {
@@ -31,17 +32,21 @@ impl Leader {
         }
         let expected = self.expected_streamers();
         let waited = observed >= self.led_since + self.periods.wait();
-        self.settled = waited
-            && if expected.is_empty() {
-                self.first_ready.is_some_and(|at| observed >= at + self.periods.wait())
-            } else {
-                let all = expected.iter().all(|id| self.sessions.get(id).is_some_and(|session| session.reported));
-                all || observed >= self.led_since + self.periods.period
-            };
+        self.settled = lacks(Rule::Wait)
+            || waited
+                && if expected.is_empty() {
+                    self.first_ready.is_some_and(|at| observed >= at + self.periods.wait())
+                } else {
+                    let all = expected.iter().all(|id| self.sessions.get(id).is_some_and(|session| session.reported));
+                    all || observed >= self.led_since + self.periods.period
+                };
     }
 
     /// **All in**: every expected Streamer has reported, or is gone.
     fn all_in(&self, now: Now) -> bool {
+        if lacks(Rule::AllIn) {
+            return self.settled;
+        }
         let observed = self.observed(now);
         self.settled
             && self.expected_streamers().iter().all(|id| {
@@ -96,7 +101,8 @@ impl Leader {
     fn outdated(&self, stream: &StreamId, record: &Record) -> bool {
         let holder = StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() };
         let stopped = self.sessions.get(&holder).and_then(|session| session.stopped.get(&stream.name));
-        record.phase == crate::record::Phase::Active && stopped.is_some_and(|stopped| *stopped >= record.epoch)
+        let active = record.phase == crate::record::Phase::Active && !lacks(Rule::Final);
+        active && stopped.is_some_and(|stopped| *stopped >= record.epoch)
     }
 
     fn best_claims(&self) -> BTreeMap<StreamId, (u64, String)> {

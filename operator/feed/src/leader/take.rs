@@ -3,13 +3,15 @@
 use super::slice::{Content, SliceState, Stage};
 use super::step::{Effect, Outcome, Slice, SliceId};
 use super::{Leader, Role};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 impl Leader {
     /// **Term**: more than every term seen in Lease, slices and hellos, at least the time in ms.
     fn raise_term(&mut self, now: Now) {
         self.highest_term = self.highest_term.max(self.term);
-        self.term = (self.highest_term + 1).max(now.wall);
+        let at_least = if lacks(Rule::Term) { 0 } else { now.wall };
+        self.term = (self.highest_term + 1).max(at_least);
         self.highest_term = self.term;
     }
 
@@ -61,7 +63,7 @@ impl Leader {
         self.slices.clear();
         for slice in slices {
             self.slices.insert(slice.id.clone(), SliceState::found(slice.clone()));
-            if slice.term != self.term {
+            if slice.term != self.term && !lacks(Rule::FenceOfNewLeader) {
                 self.take_slice(slice, effects);
             }
         }
@@ -183,7 +185,7 @@ impl Leader {
             return;
         }
         // **Fence**: a slice with a foreign term, or one whose last write ended without an answer, is taken first.
-        if must_take || slice.term != state.term {
+        if must_take && !lacks(Rule::FenceOfLostAnswer) || slice.term != state.term {
             self.raise_term(now);
             self.take_slice(slice, effects);
             return;

@@ -8,6 +8,7 @@ use super::step::SliceId;
 use super::{Leader, Role};
 use crate::frames::{ApiState, ConfigStatus, Load};
 use crate::record::{Phase, Record, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Whether the holder's streamer is known to run a stream.
@@ -155,21 +156,18 @@ impl Leader {
             .flat_map(Record::streamers)
             .map(|name| StreamerId { namespace: stream.namespace.clone(), name })
             .collect();
+        let may_run = self.may_run_among(stream, concerned.iter().copied().chain(&named), now);
         Known {
             holder_lost: match (&record, holder) {
                 (Some(_), None) => Some(observed.saturating_sub(self.led_since)),
                 (_, holder) => holder.and_then(|holder| holder.lost_for(Some(&stream.name), silence, alive, observed)),
             },
-            not_polling: holder.is_some_and(|holder| {
-                // What a silent sidecar said last of its streamer's API keeps nothing where it is.
-                let heard = observed.saturating_sub(holder.holder_heard) <= silence;
-                heard && holder.not_polling(&stream.name, alive, observed)
-            }),
+            not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, silence, alive, observed)),
             released: record.as_ref().is_some_and(|record| self.released.get(stream) == Some(&record.epoch)),
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
             called_off: since(&self.called_off),
-            may_run: self.may_run_among(stream, concerned.iter().copied().chain(&named), now),
+            may_run: if lacks(Rule::Adopt) { BTreeMap::new() } else { may_run },
             disputed,
             record,
         }

@@ -237,3 +237,24 @@ fn a_dead_streamers_last_word_is_not_said_to_be_capturing() {
     stage.pass(20_000, &[two]);
     assert_eq!(stage.leader.capture(&stream("a"), stage.now), Capture::Unknown);
 }
+
+#[test]
+fn a_node_that_died_without_a_word_is_gone_although_its_connection_still_stands() {
+    let (mut stage, one, two) = two();
+    stage.plan("a", place("a", "s1"));
+    let set = BTreeMap::from([("a".to_owned(), Run::Capture)]);
+    stage.give(Input::Frame { conn: one, frame: Up::Runs { set, gone: vec![] } });
+    let frame = Up::Alive {
+        polled: Some(0),
+        api: ApiState::Up,
+        config: crate::frames::ConfigStatus::Unknown,
+        load: crate::frames::Load::default(),
+        foreign_host: None,
+        replica_error: None,
+        lease: None,
+    };
+    stage.give(Input::Frame { conn: one, frame });
+    stage.pass(40_000, &[two]);
+    let known = stage.leader.known(stage.now)["media"]["a"].clone();
+    assert_eq!((known.holder_lost, known.not_polling), (Some(40_000), false));
+}

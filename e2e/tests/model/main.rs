@@ -1,0 +1,83 @@
+//! A model of everything that keeps a stream captured once, explored exhaustively.
+//!
+//! One stream, two streamers with their sidecars, two operators, one API server and the network between them. Leader,
+//! holder and planner are the product's own; the API, the campaign for the Lease, the streamers' habits and the network
+//! are modelled. Time is discrete: each unit (a ping, a poll, a renewal of the Lease) has six phases, before each of which
+//! every fault of a family may strike, as often as the family's budget allows, at any time: a system that is quiet is the
+//! same state again, so "any time" has no end. States that differ only in when things happened, not in how long ago, are
+//! one (`fingerprint.rs`). From the end of every run a quiet system must come to rest.
+//!
+//! `cargo test -p weir-e2e --test model` explores what CI does; with `WEIR_MODEL=deep` further families follow.
+//!
+//! What the model does not cover:
+//! - more than one stream, one slice and two streamers; documents that change or are refused, Secrets, on-demand streams;
+//! - clocks that differ: all processes share one, so neither skew nor jumps;
+//! - delays: what can be delivered arrives in the same phase, in order; only cuts, freezes and lost or late writes delay;
+//! - the order within a phase (operators, sidecars, streamers, each by number), and how long a reading of the API takes;
+//! - faults of two kinds other than those of a family together; faults that last otherwise than the family says;
+//! - a copy of the API that is younger than the last renewal of the Lease, and watches that lag for more than a phase;
+//! - disks that fail or lie (a crash before and after a write is covered), and a replica of another streamer;
+//! - manifests mode, removals in numbers, foreign keys (`Disputed`), a pod's new instance under a living name.
+
+mod api;
+mod check;
+mod clock;
+mod families;
+mod family;
+mod fault;
+mod fingerprint;
+#[cfg(debug_assertions)]
+mod mutants;
+mod network;
+mod operator;
+mod sidecar;
+mod situation;
+mod story;
+mod streamer;
+mod world;
+
+use family::{Family, explore};
+
+/// At least so many different states are explored.
+const STATES: usize = 2_000_000;
+
+#[test]
+fn no_run_has_two_streamers_capture_and_every_run_comes_to_rest() {
+    let mut states = 0;
+    for family in families::all_families() {
+        states += explored(&family);
+    }
+    println!("{states} states in all");
+    assert!(states >= STATES, "only {states} states");
+}
+
+/// Explores a family in which nothing may be violated.
+fn explored(family: &Family) -> usize {
+    let found = explore(family);
+    println!("{}: {found}", family.name);
+    if let Some(counterexample) = found.counterexample {
+        panic!("{}:\n{}", family.name, counterexample.join("\n"));
+    }
+    found.states
+}
+
+/// Each rule taken out is seen to be missed; the shortest run that shows it is printed.
+#[cfg(debug_assertions)]
+#[test]
+fn without_any_one_of_its_rules_the_model_fails() {
+    let only = std::env::var("WEIR_RULE").unwrap_or_default();
+    let mut missed = vec![];
+    let searched = std::env::var("WEIR_MODEL").is_ok_and(|mode| mode == "search");
+    let all = if searched { mutants::searched() } else { mutants::all() };
+    for mutant in all.into_iter().filter(|mutant| mutant.name.contains(&only)) {
+        let whole = Family { lacking: vec![], ..mutant.clone() };
+        explored(&whole);
+        let found = explore(&mutant);
+        println!("\nWithout {} ({found}):", mutant.name);
+        match found.counterexample {
+            Some(lines) => println!("{}", lines.join("\n")),
+            None => missed.push(mutant.name),
+        }
+    }
+    assert!(missed.is_empty(), "nothing fails without {missed:?}");
+}

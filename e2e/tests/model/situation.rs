@@ -1,0 +1,113 @@
+//! Initial situations, each brought about by the same code that is checked afterwards.
+
+use std::sync::Arc;
+
+use weir_feed::frames::Partition;
+
+use crate::clock::PHASES;
+use crate::fault::End;
+use crate::network::Cut;
+use crate::streamer::Habits;
+use crate::world::World;
+
+/// How a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Situation {
+    /// Nothing was ever started.
+    FirstStart,
+    /// s0 has the stream, operator 0 leads, and all is well.
+    Quiet,
+    /// s0 is cut off and captures on, the stream has moved to s1; it can be reached again after so many units.
+    CutOff(u64),
+    /// s0's node is down, the stream has moved to s1; it comes back after so many units.
+    Down(u64),
+    /// The stream was moved from s0 to s1 in order.
+    Moved,
+}
+
+/// Copies of the API that exist in every situation but the first: from when the stream was wanted and not placed yet, and when
+/// it was on s0 under an earlier leader.
+pub(crate) const NOT_PLACED: usize = 0;
+pub(crate) const PLACED: usize = 1;
+
+/// So many units of rest make everything that happened before just old.
+const QUIET: u8 = 24;
+
+impl Situation {
+    pub(crate) fn world(self, partition: Partition, habits: [Habits; 2]) -> World {
+        let mut world = World::new(partition, habits);
+        world.stored().wishes.stream = Some(1);
+        if self == Self::FirstStart {
+            for at in 0..2 {
+                world.start_operator(at);
+                world.start_sidecar(at);
+                world.boot_streamer(at);
+            }
+            world.begun = true;
+            return world;
+        }
+        world.stored().wishes.stream = None;
+        world.start_operator(1);
+        for at in 0..2 {
+            world.start_sidecar(at);
+            world.boot_streamer(at);
+        }
+        world.rest();
+        world.stored().wishes.stream = Some(1);
+        world.declared();
+        world.copy();
+        world.start_operator(0);
+        world.rest();
+        world.copy();
+        world.crash_operator(1);
+        world.run_units(6);
+        world.start_operator(1);
+        world.rest();
+        match self {
+            Self::FirstStart | Self::Quiet => {}
+            Self::CutOff(units) => {
+                world.network.cut[0] = [Cut { up: true, down: true }; 2];
+                world.run_units(15);
+                world.ends_in(units, End::Heal(0));
+            }
+            Self::Down(units) => {
+                world.crash_streamer(0);
+                world.crash_sidecar(0, false);
+                world.run_units(15);
+                world.ends_in(units, End::StartSidecar(0));
+                world.ends_in(units, End::BootStreamer(0));
+            }
+            Self::Moved => {
+                world.stored().wishes.drained = Some(0);
+                world.declared();
+                world.rest();
+                world.stored().wishes.drained = None;
+                world.declared();
+                world.rest();
+            }
+        }
+        world.begun = true;
+        world
+    }
+}
+
+impl World {
+    fn copy(&mut self) {
+        let stored = Arc::new(self.api.stored.clone());
+        Arc::make_mut(&mut self.api).copies.push(stored);
+    }
+
+    /// Goes on until all has been at rest for a while.
+    fn rest(&mut self) {
+        let mut rested = 0;
+        for _ in 0..80 * u64::from(PHASES) {
+            self.run_phase();
+            rested = if self.unrest().is_none() { rested + 1 } else { 0 };
+            if rested >= QUIET * PHASES && self.phase == 0 {
+                return;
+            }
+        }
+        let why = self.check.failure.clone().or_else(|| self.unrest());
+        panic!("the initial situation never comes about: {why:?}");
+    }
+}
