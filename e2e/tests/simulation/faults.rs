@@ -7,7 +7,7 @@ use crate::users::NAMES;
 use crate::world::{Event, MACHINES, OPERATORS, STREAMERS, World, sidecar_of, streamer_of, supervisor_of};
 
 /// Kinds of faults and edits.
-pub(crate) const FAULTS: usize = 26;
+pub(crate) const FAULTS: usize = 28;
 
 impl World {
     /// One fault or edit, and the appointment with the next.
@@ -15,7 +15,7 @@ impl World {
         if self.quiet {
             return;
         }
-        let next = if self.random.chance(30) { self.random.range(50, 1_000) } else { self.random.range(1_000, 7_000) };
+        let next = if self.random.chance(30) { self.random.range(50, 700) } else { self.random.range(700, 4_500) };
         self.after(next, Event::Fault);
         let at = self.random.index(STREAMERS);
         let operator = self.random.index(OPERATORS);
@@ -46,7 +46,9 @@ impl World {
             0 => self.random.range(1, 400),
             1 => self.random.range(400, 3_000),
             2 => self.random.range(2_000, 12_000),
-            _ => self.random.range(8_000, 30_000),
+            // Where leases have to run out, longer.
+            _ if self.stops.is_empty() => self.random.range(8_000, 30_000),
+            _ => self.random.range(15_000, 40_000),
         }
     }
 
@@ -203,15 +205,15 @@ impl World {
 
     fn edit(&mut self, at: usize) {
         let name = NAMES[self.random.index(NAMES.len())];
-        let kind = self.random.index(9);
+        let kind = self.random.index(12);
         self.say(|_| format!("a user's edit {kind} of {name} or s{at}"));
         let object = format!("s{at}");
         let server = self.wishes.streamers.get_mut(&object).unwrap();
         match kind {
-            0 | 1 => server.drain = !server.drain,
-            2 => server.unschedulable = !server.unschedulable,
-            3 => server.capacity = if server.capacity.is_some() { None } else { Some(2) },
-            4 => self.view(name),
+            0..=4 => server.drain = !server.drain,
+            5 => server.unschedulable = !server.unschedulable,
+            6 => server.capacity = if server.capacity.is_some() { None } else { Some(2) },
+            7 => self.view(name),
             _ => self.edit_stream(kind, name),
         }
         self.server_changed(&object);
@@ -225,14 +227,14 @@ impl World {
         };
         wish.edit += 1;
         match kind {
-            5 => {
+            8 => {
                 if wish.edit.is_multiple_of(3) {
                     wish.secret = false;
                     self.after(back, Event::SecretThere(name.to_owned()));
                 }
             }
-            6 => wish.disabled = !wish.disabled,
-            7 if self.random.chance(20) => {
+            9 => wish.disabled = !wish.disabled,
+            10 if self.random.chance(20) => {
                 self.wishes.unknown = true;
                 self.after(back, Event::ListKnown);
             }
