@@ -50,6 +50,7 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
             confirmed: view.confirmed,
             namespace_terminating: observed.terminating.contains(name),
             recent: view.recent,
+            wait: view.wait,
         };
     }
     World { settled: leader.is_settled(), settles_in: leader.settles_in(now), periods: *periods, namespaces }

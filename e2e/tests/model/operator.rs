@@ -416,6 +416,7 @@ fn facts(wishes: &Wishes, partition: Partition, leader: &Leader, now: Now) -> Fa
             confirmed: removal.confirmed,
             namespace_terminating: false,
             recent: removal.recent,
+            wait: removal.wait,
         },
     };
     Facts {

@@ -86,6 +86,8 @@ pub struct Leader {
     released: BTreeMap<StreamId, u64>,
     releasing_since: BTreeMap<StreamId, u64>,
     called_off: BTreeMap<StreamId, u64>,
+    /// By namespace: when the first and the last of the Streams vanished that vanish at present.
+    vanishing: BTreeMap<String, (u64, u64)>,
     /// By namespace: when records were released for want of a Stream.
     removals: BTreeMap<String, Vec<u64>>,
     /// By namespace: since when rows without record and Stream have been seen in numbers.
@@ -132,6 +134,7 @@ impl Leader {
             released: BTreeMap::new(),
             releasing_since: BTreeMap::new(),
             called_off: BTreeMap::new(),
+            vanishing: BTreeMap::new(),
             removals: BTreeMap::new(),
             strays_since: BTreeMap::new(),
             news: false,

@@ -141,7 +141,7 @@ prop_compose! {
         }
         let unreadable: BTreeSet<String> =
             unreadable.into_iter().filter(|object| streams.iter().all(|s| s.object != *object)).collect();
-        let removal = Removal { unknown, until, confirmed, namespace_terminating: false, recent };
+        let removal = Removal { unknown, until, confirmed, namespace_terminating: false, recent, wait: 0 };
         let unheard = unheard.into_iter().map(|name| (name, 20_000)).collect();
         Namespace { streams, unreadable, streamers, known, removal, unheard }
     }

@@ -55,7 +55,11 @@ pub(crate) fn let_go<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
             tell_leaving(draft, claim, record);
         }
     }
-    if draft.held.is_none() {
+    let removal = &draft.namespace.removal;
+    let wait = if removal.confirmed || removal.namespace_terminating { 0 } else { removal.wait };
+    if draft.held.is_none() && wait > 0 && orphans(draft, claims).next().is_some() {
+        draft.wake_in(wait);
+    } else if draft.held.is_none() {
         let orphans: Vec<_> = orphans(draft, claims).collect();
         for (name, record) in orphans {
             let why = format!("released from {}: its Stream is gone", record.streamer);

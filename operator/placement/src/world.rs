@@ -85,4 +85,6 @@ pub struct Removal {
     pub namespace_terminating: bool,
     /// Records released for want of a Stream within the last minute.
     pub recent: usize,
+    /// For how many ms nothing is released for want of a Stream: more may be vanishing.
+    pub wait: u64,
 }

@@ -269,7 +269,7 @@ impl super::Leader {
             }
             Input::Written { op, id, outcome } if self.awaits(&id, op) => self.written(&id, outcome, now, effects),
             Input::SliceSeen { id, version, .. } => self.slice_seen(&id, version, effects),
-            Input::Wants { wants } => self.wants_changed(wants),
+            Input::Wants { wants } => self.wants_changed(wants, now),
             Input::WantsUnknown => self.wants = None,
             Input::Expected { streamers } => self.expected = Some(streamers),
             Input::Plan { changes, held_removals } => self.plan(changes, &held_removals, now, effects),
@@ -308,14 +308,20 @@ impl super::Leader {
         }
     }
 
-    fn wants_changed(&mut self, wants: BTreeMap<StreamId, Want>) {
+    fn wants_changed(&mut self, wants: BTreeMap<StreamId, Want>, now: Now) {
+        let observed = self.observed(now);
         self.news = true;
         self.policies_changed = true;
         self.rows_changed = true;
         let old = self.wants.take().unwrap_or_default();
         let names = old.keys().chain(wants.keys()).filter(|name| old.get(name) != wants.get(name));
         let changed: BTreeSet<StreamId> = names.cloned().collect();
+        let vanished = old.keys().filter(|name| !wants.contains_key(*name));
+        let vanished: BTreeSet<String> = vanished.map(|name| name.namespace.clone()).collect();
         self.wants = Some(wants);
+        for namespace in vanished {
+            self.vanishes(namespace, observed);
+        }
         for stream in changed {
             let holders: BTreeSet<String> = self.record(&stream).into_iter().flat_map(Record::streamers).collect();
             for (id, session) in self.sessions.iter_mut().filter(|(id, _)| id.namespace == stream.namespace) {

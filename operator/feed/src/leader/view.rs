@@ -85,6 +85,8 @@ pub struct RemovalView {
     pub until: Option<u64>,
     pub confirmed: bool,
     pub recent: usize,
+    /// For how many ms nothing is to be released for want of a Stream.
+    pub wait: u64,
 }
 
 impl Leader {
@@ -189,6 +191,7 @@ impl Leader {
             view.until = view.until.max(slice.removal_until);
             view.confirmed |= slice.removal_confirmed;
         }
+        view.wait = self.vanishing_for(namespace, observed);
         let recent = self.removals.get(namespace).into_iter().flatten();
         view.recent = recent.filter(|at| observed.saturating_sub(**at) < super::write::MINUTE).count();
         view

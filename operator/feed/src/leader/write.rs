@@ -254,6 +254,22 @@ impl Leader {
         }
     }
 
+    /// A Stream of that namespace is there no more.
+    pub(super) fn vanishes(&mut self, namespace: String, observed: u64) {
+        let (first, last) = self.vanishing.entry(namespace).or_insert((observed, observed));
+        if observed.saturating_sub(*last) >= MINUTE {
+            *first = observed;
+        }
+        *last = observed;
+    }
+
+    /// For how many ms nothing is to be released for want of a Stream: who takes many away does so one after the other,
+    /// and they are counted together. A minute is enough, however many follow.
+    pub(super) fn vanishing_for(&self, namespace: &str, observed: u64) -> u64 {
+        let until = self.vanishing.get(namespace).map(|(first, last)| (last + self.periods.silence).min(first + MINUTE));
+        until.unwrap_or(0).saturating_sub(observed)
+    }
+
     /// Forgets what no plan asks for any more.
     pub(super) fn forget_old_news(&mut self, now: Now) {
         let observed = self.observed(now);

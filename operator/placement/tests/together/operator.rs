@@ -351,6 +351,7 @@ fn facts(wishes: &Wishes, leader: &Leader, now: Now) -> Facts {
             confirmed: removal.confirmed,
             namespace_terminating: false,
             recent: removal.recent,
+            wait: removal.wait,
         },
         unheard: leader.unheard(NAMESPACE, now),
     };
