@@ -420,6 +420,7 @@ fn facts(wishes: &Wishes, partition: Partition, leader: &Leader, now: Now) -> Fa
     };
     Facts {
         settled: leader.is_settled(),
+        settles_in: leader.settles_in(now),
         periods: periods(),
         namespaces: BTreeMap::from([(NAMESPACE.to_owned(), namespace)]),
     }
