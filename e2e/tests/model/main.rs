@@ -62,7 +62,7 @@ fn explored(family: &Family) -> usize {
     found.states
 }
 
-/// Each rule taken out is seen to be missed; the shortest run that shows it is printed.
+/// Each rule of the table, taken out, is seen to be missed; the shortest run that shows it is printed.
 #[cfg(debug_assertions)]
 #[test]
 fn without_any_one_of_its_rules_the_model_fails() {
