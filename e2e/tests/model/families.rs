@@ -156,7 +156,7 @@ fn crashes_twice() -> Family {
         Fault::CrashNode(0, LONG),
         Fault::Partition(0, None, Way::Both, LONG),
     ];
-    Family::new("crash, freeze and partition, twice", faults, 2)
+    Family::new("crash, freeze and partition, twice", faults, 2).at_phases(&[0, 3])
 }
 
 fn everything_once_with_an_edit() -> Family {

@@ -43,12 +43,13 @@ const STATES: usize = 2_000_000;
 
 #[test]
 fn no_run_has_two_streamers_capture_and_every_run_comes_to_rest() {
+    let only = std::env::var("WEIR_FAMILY").unwrap_or_default();
     let mut states = 0;
-    for family in families::all_families() {
+    for family in families::all_families().into_iter().filter(|family| family.name.contains(&only)) {
         states += explored(&family);
     }
     println!("{states} states in all");
-    assert!(states >= STATES, "only {states} states");
+    assert!(!only.is_empty() || states >= STATES, "only {states} states");
 }
 
 /// Explores a family in which nothing may be violated.
@@ -61,7 +62,7 @@ fn explored(family: &Family) -> usize {
     found.states
 }
 
-/// Each rule taken out is seen to be missed; the shortest run that shows it is printed.
+/// Each rule of the table, taken out, is seen to be missed; the shortest run that shows it is printed.
 #[cfg(debug_assertions)]
 #[test]
 fn without_any_one_of_its_rules_the_model_fails() {
