@@ -113,16 +113,19 @@ impl Check {
         }
     }
 
-    /// A sidecar says something.
-    fn said(&mut self, at: usize, frame: &Up) {
+    /// A sidecar says something; what it has applied while its disk takes nothing may be back after a restart.
+    fn said(&mut self, at: usize, disk_full: bool, frame: &Up) {
         if let Up::Applied { revision } = frame {
+            self.outdated.remove(&at);
+            if disk_full {
+                return;
+            }
             let told = &mut self.told[at];
             while let Some((_, batch)) = told.marked.pop_front_if(|(marked, _)| *marked <= *revision) {
                 for frame in batch {
                     told.apply(frame);
                 }
             }
-            self.outdated.remove(&at);
         }
     }
 
@@ -208,7 +211,10 @@ impl World {
         match seen {
             Seen::Sent { conn, operator, sidecar, frame } => self.check_sent(conn, operator, at_of(sidecar), &frame),
             Seen::Told { conn, sidecar, frame, .. } => self.check.told(at_of(sidecar), conn, self.now, frame),
-            Seen::Said { sidecar, frame } => self.check.said(at_of(sidecar), &frame),
+            Seen::Said { sidecar, frame } => {
+                let at = at_of(sidecar);
+                self.check.said(at, self.disks[at].is_full(self.now), &frame);
+            }
             Seen::Heard { conn, operator, sidecar, frame } => self.check_heard(conn, operator, at_of(sidecar), &frame),
             Seen::Asked { sidecar } => self.check.asked[at_of(sidecar)] = self.now,
             Seen::Answered { sidecar, names } => {
