@@ -47,6 +47,8 @@ fn run(seed: u64, trace: bool) -> (Option<String>, Vec<String>) {
 
 /// It rests when nothing is unsettled for two periods and a little.
 fn come_to_rest(world: &mut World) {
+    // What was held back by a way that was blocked comes late, and may still cost a connection.
+    world.run(world.now + PERIODS.period);
     let end = world.now + REST;
     let mut rested = 0;
     while world.check.failure.is_none() && rested < 7 {

@@ -87,8 +87,7 @@ fn writer(
             while let Some(changes) = changes.recv().await {
                 let (before, after) = (random.random_range(0..40), random.random_range(0..20));
                 tokio::time::sleep(Duration::from_millis(before)).await;
-                let full = network.now() < disk.full_until.load(Ordering::Relaxed);
-                let result = if full {
+                let result = if disk.is_full(network.now()) {
                     Err("disk full".to_owned())
                 } else {
                     replica.write(&changes).map_err(|error| error.to_string())
@@ -103,6 +102,10 @@ fn writer(
 }
 
 impl Disk {
+    pub(crate) fn is_full(&self, now: u64) -> bool {
+        now < self.full_until.load(Ordering::Relaxed)
+    }
+
     /// The streams that would be served after a start, and those that would be held.
     pub(crate) fn rows(&self) -> (Vec<String>, Vec<String>) {
         (self.names("streams"), self.names("holds"))

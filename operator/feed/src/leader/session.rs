@@ -333,15 +333,22 @@ impl Leader {
         let Some(streamer) = self.conns.get(&conn).cloned() else {
             return;
         };
+        let ping = self.periods.ping;
         let Some(session) = self.sessions.get_mut(&streamer) else {
             return;
         };
+        let is_there = session.is_there(observed, ping);
         session.last_heard = observed;
         if session.conn != Some(conn) {
             if let Some(newcomer) = session.waiting.iter_mut().find(|newcomer| newcomer.conn == conn) {
                 newcomer.heard = observed;
                 if let Up::Alive { polled: Some(ago), .. } = frame {
-                    newcomer.polled_at = Some(observed.saturating_sub(ago));
+                    let at = observed.saturating_sub(ago);
+                    newcomer.polled_at = Some(at);
+                    // Should it go before its turn comes, the streamer has been heard all the same.
+                    if !is_there {
+                        session.polled_at = session.polled_at.max(at);
+                    }
                 }
             }
             return;

@@ -101,6 +101,18 @@ fn a_newcomers_waiting_counts_even_before_the_old_connection_is_known_to_be_dead
 }
 
 #[test]
+fn what_a_newcomer_has_said_of_the_streamer_counts_when_it_has_gone_again() {
+    let (mut stage, two, newcomer) = succession();
+    stage.pass(8_000, &[two, newcomer]);
+    stage.give(Input::Disconnected { conn: newcomer });
+    stage.pass(4_000, &[two]);
+    let last = stage.connect(Hello { instance: "last".into(), polled: None, ..hello("s1") });
+    stage.pass(6_000, &[two]);
+    stage.give(Input::Frame { conn: last, frame: quiet() });
+    assert_eq!(lost(&stage), Some(10_000), "not since the first was there");
+}
+
+#[test]
 fn a_newcomer_that_dies_is_not_waited_for() {
     let (mut stage, two, dead) = succession();
     stage.pass(1_000, &[two, dead]);
