@@ -266,7 +266,8 @@ impl Leader {
     /// For how many ms nothing is to be released for want of a Stream: who takes many away does so one after the other,
     /// and they are counted together. A minute is enough, however many follow.
     pub(super) fn vanishing_for(&self, namespace: &str, observed: u64) -> u64 {
-        let until = self.vanishing.get(namespace).map(|(first, last)| (last + self.periods.silence).min(first + MINUTE));
+        let until =
+            self.vanishing.get(namespace).map(|(first, last)| (last + self.periods.silence).min(first + MINUTE));
         until.unwrap_or(0).saturating_sub(observed)
     }
 
