@@ -345,8 +345,11 @@ impl<C: Cluster> Reconciler<C> {
             return;
         }
         let now = self.now();
-        let world = observe::world(&self.observed, &self.leader, &self.periods, now);
-        self.tell_what_is_wanted(&world);
+        let mut world = observe::world(&self.observed, &self.leader, &self.periods, now);
+        if self.tell_what_is_wanted(&world) {
+            // Streams may have vanished: the leader says for how long nothing is released.
+            world = observe::world(&self.observed, &self.leader, &self.periods, now);
+        }
         if !self.leader.may_plan(now) {
             return;
         }
@@ -361,9 +364,10 @@ impl<C: Cluster> Reconciler<C> {
         self.report(now);
     }
 
-    fn tell_what_is_wanted(&mut self, world: &World) {
+    /// True when that is something else than before.
+    fn tell_what_is_wanted(&mut self, world: &World) -> bool {
         if self.observed.streams.is_none() || self.observed.secrets.is_none() {
-            return;
+            return false;
         }
         let owners: BTreeMap<StreamId, String> = world
             .namespaces
@@ -375,11 +379,13 @@ impl<C: Cluster> Reconciler<C> {
                 })
             })
             .collect();
-        if owners != self.owners || owners.is_empty() {
+        let news = owners != self.owners || owners.is_empty();
+        if news {
             self.owners = owners;
             let wants = self.documents.wants(world);
             self.step(Input::Wants { wants });
         }
+        news
     }
 
     /// **write**: Placements first; what the API has acknowledged is fed by the leader itself.
