@@ -11,7 +11,6 @@ pub mod replica;
 pub mod run;
 pub mod streamer;
 pub mod sync;
-pub mod waiting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
