@@ -131,7 +131,11 @@ async fn second_instance_in_kubernetes() -> Result<()> {
     }
     site.ensure_undisturbed(names.difference(&held), captured)?;
     site.await_condition(Kind::Streamer, "s1", "Ready", "True", "Polling").await?;
-    let status = site.get(Kind::Streamer, "s1").await?["status"]["instance"].clone();
-    ensure!(status.as_str() == new.instance.as_deref(), "the Streamer's instance is {status}");
+    until("the Streamer's status names the new instance", async || {
+        let status = site.get(Kind::Streamer, "s1").await?["status"]["instance"].clone();
+        ensure!(status.as_str() == new.instance.as_deref(), "it is {status}");
+        Ok(())
+    })
+    .await?;
     site.finish().await
 }
