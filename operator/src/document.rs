@@ -87,11 +87,7 @@ pub fn partition(stream: &Stream) -> frames::Partition {
 
 fn document(stream: &Stream, partition: frames::Partition, text: String) -> Document {
     let is_static = if stream.spec.r#static { "true" } else { "false" };
-    let partition = match partition {
-        frames::Partition::KeepCapturing => "KeepCapturing",
-        frames::Partition::StopCapturing => "StopCapturing",
-    };
-    Document { hash: document_hash(&[is_static, partition, &text]), text }
+    Document { hash: document_hash(&[is_static, partition.as_str(), &text]), text }
 }
 
 fn text(stream: &Stream, mut vault: Vault<'_>) -> Result<String, Problem> {

@@ -43,6 +43,16 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
     }
     for (name, namespace) in &mut namespaces {
         namespace.unheard = leader.unheard(name, now);
+    }
+    let mut world =
+        World { settled: leader.is_settled(), settles_in: leader.settles_in(now), periods: *periods, namespaces };
+    look_at_removals(&mut world, observed, leader, now);
+    world
+}
+
+/// What the leader knows of Streams that vanish, which changes when it is told what is wanted.
+pub fn look_at_removals(world: &mut World, observed: &Observed, leader: &Leader, now: Now) {
+    for (name, namespace) in &mut world.namespaces {
         let view = leader.removal(name, now);
         namespace.removal = Removal {
             unknown: observed.streams.is_none(),
@@ -53,7 +63,6 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
             wait: view.wait,
         };
     }
-    World { settled: leader.is_settled(), settles_in: leader.settles_in(now), periods: *periods, namespaces }
 }
 
 fn stream_facts(stream: &Stream) -> world::Stream {

@@ -348,7 +348,7 @@ impl<C: Cluster> Reconciler<C> {
         let mut world = observe::world(&self.observed, &self.leader, &self.periods, now);
         if self.tell_what_is_wanted(&world) {
             // Streams may have vanished: the leader says for how long nothing is released.
-            world = observe::world(&self.observed, &self.leader, &self.periods, now);
+            observe::look_at_removals(&mut world, &self.observed, &self.leader, now);
         }
         if !self.leader.may_plan(now) {
             return;

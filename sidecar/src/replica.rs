@@ -409,10 +409,6 @@ fn write_row(transaction: &Transaction<'_>, name: &str, row: &Row) -> rusqlite::
         // What it was tried with is forgotten with the process: it is tried again.
         Judged::Tried { message } => ("suspected", Some(message)),
     };
-    let partition = match row.partition {
-        Partition::KeepCapturing => "KeepCapturing",
-        Partition::StopCapturing => "StopCapturing",
-    };
     let accepted = row.accepted.as_ref();
     transaction.prepare_cached("INSERT INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?.execute(
         params![
@@ -420,7 +416,7 @@ fn write_row(transaction: &Transaction<'_>, name: &str, row: &Row) -> rusqlite::
             row.epoch,
             row.grant.0,
             row.is_static,
-            partition,
+            row.partition.as_str(),
             row.current.hash,
             row.current.text,
             judged,

@@ -38,6 +38,14 @@ pub enum Partition {
 }
 
 impl Partition {
+    /// As a Stream's `failover.partition` and a replica have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Partition::KeepCapturing => "KeepCapturing",
+            Partition::StopCapturing => "StopCapturing",
+        }
+    }
+
     /// For how long (ms) a streamer must have been lost to be gone as far as one stream goes: `after` (the stream's own
     /// `failover.after`, at least the shortest that is carried out), and under `StopCapturing` the end of what it may be
     /// running. `held` is under which policy the record says that it is held; `None`: there is no record.

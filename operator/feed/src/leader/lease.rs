@@ -60,7 +60,7 @@ impl Leader {
         if report.runs {
             return report.at;
         }
-        let told = session.marked && session.applied == session.revision && session.dirty.is_empty();
+        let told = session.has_applied_all() && session.dirty.is_empty();
         let former = self.observed(now) < session.former_until;
         report.at.filter(|_| self.has_heard_all(&id.namespace) && told && !former && !self.is_outdone(id, session))
     }
@@ -126,7 +126,7 @@ impl Leader {
         let holder = StreamerId { namespace: stream.namespace.clone(), name: record.streamer.clone() };
         self.sessions.get(&holder).is_some_and(|session| {
             let row = session.have.get(&stream.name).and_then(|have| have.row.as_ref());
-            let told = session.conn.is_some() && session.marked && session.applied == session.revision;
+            let told = session.conn.is_some() && session.has_applied_all();
             told && row.is_some_and(|(epoch, hash)| *epoch == record.epoch && is_current(want, hash))
         })
     }

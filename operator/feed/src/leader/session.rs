@@ -134,6 +134,11 @@ impl Session {
         self.conn.is_some() && observed.saturating_sub(self.holder_heard) <= ping * 2
     }
 
+    /// It has acknowledged everything that was sent over this connection.
+    pub(super) fn has_applied_all(&self) -> bool {
+        self.marked && self.applied == self.revision
+    }
+
     pub(super) fn captures(&self, name: &str) -> bool {
         self.runs.as_ref().is_some_and(|runs| runs.get(name) == Some(&Run::Capture))
     }

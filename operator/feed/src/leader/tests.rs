@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Document, Effect, Input, Outcome, Slice, SliceId, Want};
 use super::{Leader, Role};
-use crate::frames::{About, ApiState, Down, Held, Hello, Partition, Run, Up};
+use crate::frames::{About, ApiState, ConfigStatus, Down, Held, Hello, LeaseReport, Load, Partition, Run, Up};
 use crate::grant::{KeyRing, Seal};
 use crate::periods::Periods;
 use crate::record::{Change, Phase, Record, StreamId, StreamerId};
@@ -231,16 +231,7 @@ impl Stage {
     }
 
     fn alive(&mut self, conn: u64) {
-        let frame = Up::Alive {
-            polled: Some(0),
-            api: ApiState::Absent,
-            config: crate::frames::ConfigStatus::Unknown,
-            load: crate::frames::Load::default(),
-            foreign_host: None,
-            replica_error: None,
-            lease: None,
-        };
-        self.give(Input::Frame { conn, frame });
+        self.give(Input::Frame { conn, frame: alive(Some(0), ApiState::Absent, None) });
     }
 
     fn want(&mut self, names: &[&str]) {
@@ -275,6 +266,19 @@ impl Stage {
                 _ => None,
             })
             .collect()
+    }
+}
+
+/// A sidecar lives; `polled` ms ago its streamer asked.
+fn alive(polled: Option<u64>, api: ApiState, lease: Option<LeaseReport>) -> Up {
+    Up::Alive {
+        polled,
+        api,
+        config: ConfigStatus::Unknown,
+        load: Load::default(),
+        foreign_host: None,
+        replica_error: None,
+        lease,
     }
 }
 

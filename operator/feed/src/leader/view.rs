@@ -225,7 +225,7 @@ impl Leader {
             replica_error: session.replica_error.clone(),
             revision: session.revision,
             applied: session.applied,
-            synced: session.synced && session.marked && session.applied == session.revision,
+            synced: session.synced && session.has_applied_all(),
             rows: session.have.values().filter(|have| have.row.is_some()).count(),
             complete: session.synced,
             held: session.held.clone(),

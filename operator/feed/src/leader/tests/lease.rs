@@ -1,7 +1,6 @@
 //! **Grant**: when a ping carries a lease, and what a record says of the policy under which it is held.
 
 use super::*;
-use crate::frames::LeaseReport;
 
 fn stops(name: &str) -> Want {
     let document = Document { text: "{}".into(), hash: format!("stops-{name}") };
@@ -9,16 +8,7 @@ fn stops(name: &str) -> Want {
 }
 
 fn says(stage: &mut Stage, conn: u64, lease: LeaseReport) {
-    let frame = Up::Alive {
-        polled: Some(0),
-        api: ApiState::Absent,
-        config: crate::frames::ConfigStatus::Unknown,
-        load: crate::frames::Load::default(),
-        foreign_host: None,
-        replica_error: None,
-        lease: Some(lease),
-    };
-    stage.give(Input::Frame { conn, frame });
+    stage.give(Input::Frame { conn, frame: alive(Some(0), ApiState::Absent, Some(lease)) });
 }
 
 /// What the last ping to a connection carries, after one more.

@@ -156,15 +156,7 @@ fn a_sidecar_that_starts_again_has_time_to_read_its_streamers_api() {
 
 /// A sidecar lives, and its streamer has not asked.
 fn quiet() -> Up {
-    Up::Alive {
-        polled: None,
-        api: ApiState::Absent,
-        config: crate::frames::ConfigStatus::Unknown,
-        load: crate::frames::Load::default(),
-        foreign_host: None,
-        replica_error: None,
-        lease: None,
-    }
+    alive(None, ApiState::Absent, None)
 }
 
 #[test]
@@ -203,16 +195,7 @@ fn a_streamer_that_does_not_poll_is_lost_unless_its_api_shows_the_stream() {
     let (mut stage, one, two) = two();
     stage.plan("a", place("a", "s1"));
     let alive = |stage: &mut Stage, polled, api| {
-        let frame = Up::Alive {
-            polled: Some(polled),
-            api,
-            config: crate::frames::ConfigStatus::Unknown,
-            load: crate::frames::Load::default(),
-            foreign_host: None,
-            replica_error: None,
-            lease: None,
-        };
-        stage.give(Input::Frame { conn: one, frame });
+        stage.give(Input::Frame { conn: one, frame: alive(Some(polled), api, None) });
         stage.leader.known(stage.now)["media"]["a"].clone()
     };
     assert_eq!(alive(&mut stage, 8_000, ApiState::Absent).holder_lost, None);
@@ -256,16 +239,7 @@ fn a_node_that_died_without_a_word_is_gone_although_its_connection_still_stands(
     stage.plan("a", place("a", "s1"));
     let set = BTreeMap::from([("a".to_owned(), Run::Capture)]);
     stage.give(Input::Frame { conn: one, frame: Up::Runs { set, gone: vec![] } });
-    let frame = Up::Alive {
-        polled: Some(0),
-        api: ApiState::Up,
-        config: crate::frames::ConfigStatus::Unknown,
-        load: crate::frames::Load::default(),
-        foreign_host: None,
-        replica_error: None,
-        lease: None,
-    };
-    stage.give(Input::Frame { conn: one, frame });
+    stage.give(Input::Frame { conn: one, frame: alive(Some(0), ApiState::Up, None) });
     stage.pass(40_000, &[two]);
     let known = stage.leader.known(stage.now)["media"]["a"].clone();
     assert_eq!((known.holder_lost, known.not_polling), (Some(40_000), false));
