@@ -225,7 +225,7 @@ impl<C: Connect> Run<C> {
             Effect::Send(frame) => {
                 let taken = self.link.as_ref().is_none_or(|(_, link)| link.send(&frame));
                 if !taken {
-                    tracing::warn!("the feed takes no more frames: the connection is left");
+                    // Why, the feed logs with the address.
                     self.link = None;
                     self.step(Input::Disconnected);
                 }

@@ -247,8 +247,11 @@ impl<C: Connect> Feed<C> {
                     }
                     return Ended::Left(why);
                 }
-                // The loop could send nothing more, and has let go of the link: it has no more to say about it.
-                Err(_) => return Ended::Broken(anyhow::anyhow!("it takes no more frames")),
+                // The loop could send nothing more, and has let go of the link. Why that is, the connection's end tells best.
+                Err(_) => {
+                    let ended = tokio::time::timeout(FAREWELL, &mut talk).await;
+                    return ended.map_or_else(|_| Ended::Broken(anyhow::anyhow!("it takes no more frames")), broken);
+                }
             },
             error = &mut talk => error,
         };

@@ -103,8 +103,8 @@ impl Streamer {
         let args = std::mem::take(&mut sim.args);
         let mut supervisor = Process::new(&format!("{name}-streamer"), programs.supervisor(), folder);
         supervisor.flag("lease", format!("http://{}/lease", self.http));
-        // Unanswered, `FAILURES` of them take as long as `kill` may at most, and half of that is left over.
-        supervisor.flag("every-ms", (periods.kill / u64::from(FAILURES) / 6).to_string());
+        // Unanswered, `FAILURES` of them take three quarters of `kill`: each is waited for twice as long as the pause before it.
+        supervisor.flag("every-ms", (periods.kill / u64::from(FAILURES) / 4).to_string());
         supervisor.flag("failures", FAILURES.to_string());
         supervisor.flag("log", folder.join(format!("{name}-streamer-sim.log")));
         supervisor.args.push("--".into());

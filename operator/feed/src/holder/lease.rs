@@ -116,7 +116,9 @@ impl Holder {
     pub fn obeys(&self, now: Now) -> Result<(), Disobeys> {
         let idle = now.mono.saturating_sub(self.watch.last_request.unwrap_or(self.started));
         let polls = idle <= self.periods().alive;
-        if polls && self.is_leased(now) {
+        // A poll after the lease's end is its own to let go in: `Periods::lease_over` has it beside `kill`.
+        let lets_go = self.lease.until.is_some_and(|until| now.mono < until.saturating_add(self.periods().poll));
+        if polls && lets_go {
             return Ok(());
         }
         let Some(names) = self.unguarded() else {

@@ -175,13 +175,30 @@ fn lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for() {
         rig.poll();
     }
     grant(&mut rig);
-    rig.now += 35_000;
+    rig.now += 38_000;
     assert!(lease(&mut rig).is_err());
     for _ in 0..3 {
         assert!(lease(&mut rig).is_err(), "not proven yet");
         rig.poll();
     }
     assert_eq!(lease(&mut rig), Ok(()));
+}
+
+#[test]
+fn lease_a_streamer_has_a_poll_to_let_go_in_before_it_is_killed() {
+    let mut rig = rig(true);
+    rig.ask(&[]);
+    grant(&mut rig);
+    rig.read("start-1", &["a", "b"]);
+    let asked = rig.holder.watch.last_request.unwrap();
+    go_on_without(&mut rig, asked + 30_000);
+    rig.read("start-1", &["a", "b"]);
+    rig.now = asked + 35_000;
+    assert_eq!(lease(&mut rig), Ok(()), "it may not have asked since");
+    rig.now = asked + 37_999;
+    assert_eq!(lease(&mut rig), Ok(()));
+    rig.now = asked + 38_000;
+    assert!(lease(&mut rig).is_err());
 }
 
 #[test]
