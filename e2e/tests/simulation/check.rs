@@ -52,6 +52,8 @@ pub(crate) struct Check {
     /// When a leader last heard each sidecar, and of which request of its streamer.
     heard: [u64; STREAMERS],
     heard_of: [u64; STREAMERS],
+    /// Hellos that are looked into, by connection: when its streamer asked, by each.
+    knocks: BTreeMap<u64, Option<u64>>,
     /// When each streamer's last request was read.
     asked: [u64; STREAMERS],
     /// Since when its API has been readable.
@@ -254,8 +256,12 @@ impl World {
             }
             Down::Ping { .. } => self.check.spoke[operator] = self.now,
             other => {
-                if matches!(other, Down::Welcome { .. }) {
+                if matches!(other, Down::Welcome { .. } | Down::Wait {}) {
                     self.check.spoke[operator] = self.now;
+                    // Whose hello that was is known from here on.
+                    if let Some(asked) = self.check.knocks.remove(&conn) {
+                        self.hear(conn, to, asked);
+                    }
                 }
                 self.say(|_| format!("operator {operator} to s{to} on {conn}: {other:?}"));
             }
@@ -265,24 +271,31 @@ impl World {
     /// An operator hears something.
     fn check_heard(&mut self, conn: u64, operator: HostId, at: usize, frame: &Up) {
         let now = self.now;
-        let polled = match frame {
+        let asked = match frame {
             Up::Alive { polled, .. } => *polled,
             Up::Hello(hello) => hello.polled,
             _ => None,
         };
+        let asked = asked.map(|ago| now.saturating_sub(ago));
         if !matches!(frame, Up::Alive { .. } | Up::Applied { .. }) {
             self.say(|_| format!("operator {operator} hears s{at} on {conn}: {frame:?}"));
         }
         // One that has thawed hears what waited for it before it sees that it leads no more.
-        if now < self.check.spoke[operator] + LEADS {
-            if now > self.check.heard[at] + 1_500 {
-                self.say(|_| format!("s{at} is heard again on {conn}"));
-            }
-            self.check.heard[at] = now;
-            if let Some(polled) = polled {
-                self.check.heard_of[at] = now.saturating_sub(polled);
-            }
+        if matches!(frame, Up::Hello(_)) {
+            self.check.knocks.insert(conn, asked);
+        } else if now < self.check.spoke[operator] + LEADS {
+            self.hear(conn, at, asked);
         }
+    }
+
+    /// Word of a sidecar, and of when its streamer asked, has come to a leader.
+    fn hear(&mut self, conn: u64, at: usize, asked: Option<u64>) {
+        let now = self.now;
+        if now > self.check.heard[at] + 1_500 {
+            self.say(|_| format!("s{at} is heard again on {conn}"));
+        }
+        self.check.heard[at] = now;
+        self.check.heard_of[at] = asked.unwrap_or(self.check.heard_of[at]);
     }
 
     /// Serves it, runs it, or would after a restart.

@@ -42,6 +42,8 @@ enum Segment {
 #[derive(Debug)]
 struct Side {
     host: HostId,
+    /// How long things take to it: its own, or who is woken first in another connection would change this one.
+    delays: Random,
     /// What is under way to it, and when it arrives.
     flight: VecDeque<(u64, Segment)>,
     buffer: VecDeque<u8>,
@@ -108,9 +110,10 @@ fn host_of(address: SocketAddr) -> HostId {
 }
 
 impl Side {
-    fn new(host: HostId, read: Tap, written: Tap) -> Self {
+    fn new(host: HostId, delays: Random, read: Tap, written: Tap) -> Self {
         Self {
             host,
+            delays,
             flight: VecDeque::new(),
             buffer: VecDeque::new(),
             established: false,
@@ -258,25 +261,21 @@ impl Network {
 }
 
 impl State {
-    fn latency(&mut self, from: HostId, to: HostId) -> u64 {
-        if self.machines[from] == self.machines[to] {
-            return self.tick;
-        }
-        if self.random.chance(2) { self.random.range(50, 900) } else { self.random.range(1, 3 * self.tick) }
-    }
-
     /// Sends to one side of a connection, behind what is under way to it.
     fn send(&mut self, id: u64, side: usize, segment: Segment) {
-        let Some(connection) = self.connections.get(&id) else {
+        let State { connections, machines, now, tick, .. } = self;
+        let Some(connection) = connections.get_mut(&id) else {
             return;
         };
-        let (from, to) = (connection.sides[1 - side].host, connection.sides[side].host);
-        let due = self.now + self.latency(from, to).max(self.tick);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            let flight = &mut connection.sides[side].flight;
-            let due = flight.back().map_or(due, |(last, _)| due.max(*last));
-            flight.push_back((due, segment));
-        }
+        let near = machines[connection.sides[1 - side].host] == machines[connection.sides[side].host];
+        let Side { flight, delays, .. } = &mut connection.sides[side];
+        let takes = match near {
+            true => *tick,
+            false if delays.chance(2) => delays.range(50, 900),
+            false => delays.range(1, 3 * *tick).max(*tick),
+        };
+        let due = flight.back().map_or(*now + takes, |(last, _)| (*now + takes).max(*last));
+        flight.push_back((due, segment));
     }
 
     fn deliver(&mut self) {
@@ -431,8 +430,10 @@ impl Connect for Dialer {
             state.made += 1;
             let (id, port, to) = (state.made, address.port(), host_of(address));
             let taps = |side| Tap::new(id, port, (self.host, to), side);
-            let [client, server] =
-                [(self.host, taps(0)), (to, taps(1))].map(|(host, (read, written))| Side::new(host, read, written));
+            let [client, server] = [(self.host, taps(0)), (to, taps(1))].map(|(host, (read, written))| {
+                let delays = Random::from(state.random.fork());
+                Side::new(host, delays, read, written)
+            });
             state.connections.insert(id, Connection { port, sides: [client, server] });
             state.send(id, 1, Segment::Syn);
             Socket { network: self.network.clone(), id, side: 0 }
