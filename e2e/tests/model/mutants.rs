@@ -24,7 +24,7 @@ pub(crate) fn all() -> Vec<Family> {
             .lacking(&[Rule::CompareAndSwapVersion, Rule::CompareAndSwapTerm]),
         family("Fence (a new leader)", &frozen, 2).at_phases(&[0, 3]).lacking(&[Rule::FenceOfNewLeader]),
         family("Fence (after a lost answer)", &late, 2).at_phases(&[0, 3]).lacking(&[Rule::FenceOfLostAnswer]),
-        family("Term", &[restart(PLACED), restart(NOT_PLACED)], 1).lacking(&[Rule::Term]),
+        family("Term", &[restart(PLACED), restart(NOT_PLACED)], 1).lacking(&[Rule::Term, Rule::TermOfHello]),
         family("Wait", &away, 2).at_phases(&[0, 3]).lacking(&[Rule::Wait]),
         family("Bump", &[Fault::CrashStreamer(0, 6), Fault::FreezeSidecar(0, 6)], 1)
             .with_edits(&[Edit::Drain(0)], 1)

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::rule::{Rule, lacks};
+
 /// All periods, in milliseconds. Set on the operator, sent to each sidecar in the welcome: one that is newer than the
 /// sidecar is read over there. Tests shrink it as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,7 +113,8 @@ impl Periods {
     /// How long a streamer must have been lost to capture nothing any more that it held under a lease: the lease, a poll
     /// for it to let go, and the time to kill one that does not.
     pub fn lease_over(&self) -> u64 {
-        self.stream_lease + self.poll + self.kill
+        let early = if lacks(Rule::LeaseOver) { self.ping } else { 0 };
+        self.stream_lease + self.poll + self.kill - early
     }
 
     /// The shortest `failover.after` that is carried out: silence + poll + ping.

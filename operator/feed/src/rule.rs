@@ -16,6 +16,8 @@ pub enum Rule {
     FenceOfLostAnswer,
     /// A new term is greater than every one seen in Lease, slices and hellos, and at least the time in ms.
     Term,
+    /// A leader steps down before a sidecar that has listened to a higher term.
+    TermOfHello,
     /// A leader checks its own Lease before everything it decides or says.
     Deadline,
     /// A new leader waits before it calls anybody gone.
@@ -48,6 +50,22 @@ pub enum Rule {
     ReportOfRows,
     /// On connecting a sidecar says what its streamer runs.
     ReportOfRuns,
+    /// What `StopCapturing` stops is served only under a lease.
+    Lease,
+    /// A lease that has not run out goes on under any leader.
+    GrantOfRunning,
+    /// One that has run out begins again only when nobody unheard can be in its way.
+    GrantToHeard,
+    /// It begins again only for rows that the sidecar has from this leader.
+    GrantOfApplied,
+    /// It begins again only when a former instance under the same name has ended.
+    GrantAfterFormer,
+    /// It does not begin again for rows that another sidecar's grants exceed.
+    GrantToBest,
+    /// Nobody is given what a Streamer may be serving under a lease of the last leader, who has not been heard since.
+    Unheard,
+    /// A streamer is gone after lease + poll + kill, and not a ping earlier.
+    LeaseOver,
 }
 
 #[cfg(debug_assertions)]

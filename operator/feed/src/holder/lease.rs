@@ -8,6 +8,7 @@ use crate::holder::answer::Request;
 use crate::holder::evidence::{Pending, Proof};
 use crate::holder::rows::Row;
 use crate::holder::step::Holder;
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Names that a sentence shows.
@@ -46,7 +47,7 @@ impl Holder {
     }
 
     pub(super) fn may_serve(&self, row: &Row, now: Now) -> bool {
-        row.partition == Partition::KeepCapturing || self.is_leased(now)
+        row.partition == Partition::KeepCapturing || self.is_leased(now) || lacks(Rule::Lease)
     }
 
     /// A ping carried a lease, counted from the request `at`.

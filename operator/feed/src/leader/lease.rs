@@ -7,6 +7,7 @@ use super::session::Session;
 use super::step::{Effect, Want};
 use crate::frames::Partition;
 use crate::record::{Change, Phase, Record, StreamId, StreamerId};
+use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 impl Leader {
@@ -20,7 +21,7 @@ impl Leader {
     /// be serving it under a lease of the last leader, whatever a restored record says.
     pub(super) fn lets_be_given(&self, stream: &StreamId) -> bool {
         let keeps = self.want(stream).is_none_or(|want| want.partition == Partition::KeepCapturing);
-        keeps || self.has_heard_all(&stream.namespace)
+        keeps || self.has_heard_all(&stream.namespace) || lacks(Rule::Unheard)
     }
 
     fn has_heard_all(&self, namespace: &str) -> bool {
@@ -46,7 +47,7 @@ impl Leader {
     /// Expected Streamers of a namespace that were not heard under this leader, and for how many ms more they may be
     /// serving under a lease of the last one.
     pub fn unheard(&self, namespace: &str, now: Now) -> BTreeMap<String, u64> {
-        let unheard = self.unheard.iter().flatten().filter(|id| id.namespace == namespace);
+        let unheard = self.unheard.iter().flatten().filter(|id| id.namespace == namespace && !lacks(Rule::Unheard));
         unheard.filter_map(|id| Some((id.name.clone(), self.unheard_for(id, now)?))).collect()
     }
 
@@ -57,12 +58,14 @@ impl Leader {
     pub(super) fn lease_for(&self, id: &StreamerId, now: Now) -> Option<u64> {
         let session = self.sessions.get(id)?;
         let report = session.lease?;
-        if report.runs {
+        if report.runs && !lacks(Rule::GrantOfRunning) {
             return report.at;
         }
-        let told = session.has_applied_all() && session.dirty.is_empty();
-        let former = self.observed(now) < session.former_until;
-        report.at.filter(|_| self.has_heard_all(&id.namespace) && told && !former && !self.is_outdone(id, session))
+        let heard = self.has_heard_all(&id.namespace) || lacks(Rule::GrantToHeard);
+        let told = (session.has_applied_all() && session.dirty.is_empty()) || lacks(Rule::GrantOfApplied);
+        let former = self.observed(now) < session.former_until && !lacks(Rule::GrantAfterFormer);
+        let outdone = self.is_outdone(id, session) && !lacks(Rule::GrantToBest);
+        report.at.filter(|_| heard && told && !former && !outdone)
     }
 
     /// It has a row under an epoch that another sidecar exceeds: a restored record that is not corrected yet.

@@ -205,7 +205,7 @@ impl Leader {
         }
         if let Some((term, seal)) = &newcomer.hello.term
             && *term > self.term
-            && !lacks(Rule::Term)
+            && !lacks(Rule::TermOfHello)
             && self.ring.verify_term(seal, *term) == Verdict::Ours
         {
             self.highest_term = self.highest_term.max(*term);
