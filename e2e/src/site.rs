@@ -57,6 +57,8 @@ use crate::scratch_folder::ScratchFolder;
 
 /// Objects that are applied at one time.
 const APPLIED_AT_ONCE: usize = 16;
+/// What the names of streams that stop when they are cut off begin with.
+const STOPPING: &str = "stop-";
 
 /// A running site. One that is dropped before [`Site::finish`] has failed, and says what it looks like.
 pub struct Site {
@@ -157,11 +159,17 @@ impl Site {
 
     /// Applies `stop-1` to `stop-COUNT`, which stop when they are cut off, and returns their names.
     pub async fn apply_stopping(&self, count: usize) -> Result<BTreeSet<String>> {
-        let names: BTreeSet<String> = (1..=count).map(|number| format!("stop-{number}")).collect();
+        let names: BTreeSet<String> = (1..=count).map(|number| format!("{STOPPING}{number}")).collect();
         for name in &names {
             self.apply(stream(name).stop_capturing().object()).await?;
         }
         Ok(names)
+    }
+
+    /// Applies so many Streams that stop when they are cut off, and as many that go on, and returns the names of all.
+    pub async fn apply_of_both_policies(&self, each: usize) -> Result<BTreeSet<String>> {
+        let (stopping, going_on) = (self.apply_stopping(each).await?, self.apply_streams(each).await?);
+        Ok(&stopping | &going_on)
     }
 
     /// As `kubectl patch --type merge`.

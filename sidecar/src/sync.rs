@@ -239,20 +239,18 @@ impl<C: Connect> Feed<C> {
         let mut left = std::pin::pin!(left);
         let error = tokio::select! {
             biased;
-            left = &mut left => match left {
-                Ok(why) => {
-                    if why == Why::Shutdown {
-                        // The goodbye is under way.
-                        let _ = tokio::time::timeout(FAREWELL, &mut talk).await;
-                    }
-                    return Ended::Left(why);
-                }
-                // The loop could send nothing more, and has let go of the link. Why that is, the connection's end tells best.
-                Err(_) => {
+            left = &mut left => {
+                let Ok(why) = left else {
+                    // The loop could send nothing more, and has let go of the link. Why, the connection's end tells best.
                     let ended = tokio::time::timeout(FAREWELL, &mut talk).await;
                     return ended.map_or_else(|_| Ended::Broken(anyhow::anyhow!("it takes no more frames")), broken);
+                };
+                if why == Why::Shutdown {
+                    // The goodbye is under way.
+                    let _ = tokio::time::timeout(FAREWELL, &mut talk).await;
                 }
-            },
+                return Ended::Left(why);
+            }
             error = &mut talk => error,
         };
         if self.events.send(Event::Closed { id }).await.is_err() {

@@ -1,12 +1,13 @@
 //! The end of a scenario: what must be so whatever it was about.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::kind::Kind;
-use super::{Cluster, Site, World, canary};
+use super::{Cluster, STOPPING, Site, World, canary};
 
 impl Site {
     /// The last word: no stream was captured twice but where the issue allows it, nothing ended by itself or panicked, and no canary was
@@ -111,6 +112,13 @@ impl Site {
         if let (Some(median), Some(worst)) = (dark.get(dark.len() / 2), dark.last()) {
             self.tell(&format!("{what}: {} streams dark, median {median:.1?}, worst {worst:.1?}", dark.len()));
         }
+    }
+
+    /// The same for streams of both policies: a line for each.
+    pub fn tell_dark_by_policy(&self, what: &str, streams: &BTreeSet<String>, since: Duration) {
+        let (stopping, going_on): (Vec<_>, Vec<_>) = streams.iter().partition(|name| name.starts_with(STOPPING));
+        self.tell_dark(&format!("{what} (KeepCapturing)"), going_on, since);
+        self.tell_dark(&format!("{what} (StopCapturing)"), stopping, since);
     }
 
     /// For how long each of `streams` was dark since `since`: from the shortest to the longest.

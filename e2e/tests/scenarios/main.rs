@@ -34,6 +34,7 @@ mod second_instance;
 mod secret_missing_then_there;
 mod sidecar_killed_at_every_write;
 mod sidecar_restarted_alone;
+mod stop_capturing_cut_off;
 mod stop_capturing_every_day;
 mod stop_capturing_frozen_sidecar;
 mod stop_capturing_hung_streamer;

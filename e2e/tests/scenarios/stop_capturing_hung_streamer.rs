@@ -8,7 +8,7 @@ use weir_e2e::site::{Plan, Site, until};
 #[tokio::test]
 async fn stop_capturing_hung_streamer() -> Result<()> {
     let site = Site::start("stop_capturing_hung_streamer", Plan { supervised: true, ..Plan::default() }).await?;
-    let names = site.apply_stopping(9).await?;
+    let names = site.apply_of_both_policies(6).await?;
     site.await_captured_once(&names).await?;
     let lost = site.read_by("s1");
     ensure!(!lost.is_empty(), "s1 has no streams");
@@ -24,6 +24,6 @@ async fn stop_capturing_hung_streamer() -> Result<()> {
     .await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), hung)?;
-    site.tell_dark("StopCapturing: streamer hung", &lost, hung);
+    site.tell_dark_by_policy("streamer hung, killed by its supervisor", &lost, hung);
     site.finish().await
 }

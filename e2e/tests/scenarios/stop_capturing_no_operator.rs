@@ -8,8 +8,8 @@ use weir_e2e::site::{Plan, Site};
 async fn stop_capturing_no_operator() -> Result<()> {
     let mut site = Site::start("stop_capturing_no_operator", Plan { supervised: true, ..Plan::default() }).await?;
     let stopping = site.apply_stopping(6).await?;
-    let going_on = site.apply_named((1..=6).map(|number| format!("on-{number}"))).await?;
-    let names = stopping.union(&going_on).cloned().collect();
+    let going_on = site.apply_streams(6).await?;
+    let names = &stopping | &going_on;
     let captured = site.await_captured_once(&names).await?;
     let readers = site.readers();
 
@@ -32,6 +32,6 @@ async fn stop_capturing_no_operator() -> Result<()> {
     for streamer in &site.streamers {
         ensure!(streamer.kills().is_empty(), "{} let go and was killed: {:?}", streamer.name, streamer.kills());
     }
-    site.tell_dark("StopCapturing: no operator for a while", &stopping, killed);
+    site.tell_dark_by_policy("no operator until StopCapturing's have stopped, then one", &names, killed);
     site.finish().await
 }

@@ -1,7 +1,7 @@
 //! Operators, sidecars and streamers as they are, over HTTP on a simulated network, in simulated time: seeded runs.
 //!
 //! Every process has a tokio run time of its own, whose clock is the run's; nothing happens by chance that is not the
-//! seed's. `WEIR_SEED=n cargo test -p weir-e2e --test simulation` replays one run with its trace (`RUST_LOG=debug` adds the
+//! seed's. `WEIR_SEED=n cargo test --test simulation` replays one run with its trace (`RUST_LOG=debug` adds the
 //! processes' own logs); `WEIR_SEEDS=n` runs that many.
 
 mod api;
@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use world::{Event, PERIODS, World};
 
-/// How many seeds a plain run tries; CI has 2,000.
-const SEEDS: u64 = 200;
+/// How many seeds a plain run tries.
+const SEEDS: u64 = 2_000;
 /// Lines of trace that a failure shows.
 const SHOWN: usize = 120;
 /// How long (ms) a quiet system may take to come to rest: a Lease, a leader's wait, a release that is called off and

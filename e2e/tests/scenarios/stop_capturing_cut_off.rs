@@ -1,0 +1,62 @@
+//! The network loses what goes one way between a sidecar and the operator, for longer than any failover takes. Streams that go on are
+//! captured on both sides, as their policy says; those that stop have stopped before anybody else is given them, and nobody is killed.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use weir_e2e::one_way_proxy::{Direction, OneWayProxy};
+use weir_e2e::registry::CutOff;
+use weir_e2e::site::{Entry, Plan, Site, until};
+
+async fn cut_off(name: &str, direction: Direction) -> Result<()> {
+    let plan = Plan { streamers: 2, supervised: true, ..Plan::default() };
+    let mut site = Site::prepare(name, &plan).await?;
+    let proxy = OneWayProxy::start(site.operators[0].feed).await?;
+    let entry = Entry { feeds: vec![format!("https://{}", proxy.address())], ..site.entry("s3").await? };
+    site.add_streamer("s3", &entry, &[]).await?;
+    site.start_processes().await?;
+    let names = site.apply_of_both_policies(9).await?;
+    let captured = site.await_captured_once(&names).await?;
+    let held = site.read_by("s3");
+    let stopping: BTreeSet<String> = held.iter().filter(|name| name.starts_with("stop-")).cloned().collect();
+    let going_on = &held - &stopping;
+    ensure!(!stopping.is_empty() && !going_on.is_empty(), "s3 has not both: {held:?}");
+
+    let from = site.registry.now();
+    proxy.keep_back(direction);
+    until("every stream of s3 is captured elsewhere", async || {
+        let readers = site.registry.now_reading();
+        let elsewhere =
+            |name: &&String| readers.get(*name).is_some_and(|all| all.iter().any(|reader| reader.streamer != "s3"));
+        let missing: Vec<_> = held.iter().filter(|name| !elsewhere(name)).collect();
+        ensure!(missing.is_empty(), "not {missing:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(site.read_by("s3") == going_on, "cut off, s3 reads {:?}", site.read_by("s3"));
+    proxy.heal();
+    let once = site.await_captured_once(&names).await?;
+    site.cut_off.push(CutOff { streamer: "s3".to_owned(), from, to: Some(once) });
+    site.tell_dark_by_policy(&format!("cut off, {direction:?} lost, for longer than any failover"), &held, from);
+    site.await_streamers_ready().await?;
+
+    // What excuses the others excuses none of these.
+    let twice: Vec<_> =
+        site.registry.overlaps(from).into_iter().filter(|overlap| overlap.stream.starts_with("stop-")).collect();
+    ensure!(twice.is_empty(), "captured twice: {twice:#?}");
+    let dark = site.dark_since(&stopping, from);
+    ensure!(dark.iter().all(|dark| !dark.is_zero()), "they moved before they had stopped: {dark:?}");
+    site.ensure_undisturbed(names.difference(&held), captured)?;
+    ensure!(site.streamer("s3")?.kills().is_empty(), "s3 let go and was killed: {:?}", site.streamer("s3")?.kills());
+    site.finish().await
+}
+
+#[tokio::test]
+async fn stop_capturing_cut_off_from_what_the_operator_says() -> Result<()> {
+    cut_off("stop_capturing_cut_off_to_the_sidecar", Direction::ToClient).await
+}
+
+#[tokio::test]
+async fn stop_capturing_cut_off_from_what_the_sidecar_says() -> Result<()> {
+    cut_off("stop_capturing_cut_off_to_the_operator", Direction::ToServer).await
+}
