@@ -11,4 +11,4 @@ pub mod step;
 pub mod watch;
 
 #[cfg(test)]
-mod rules;
+pub(crate) mod rules;

@@ -20,7 +20,7 @@ mod slice;
 pub mod step;
 mod take;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 mod write;
 

@@ -3,69 +3,92 @@
 //! Each stands in one place, marked by its name in bold; there a debug build asks [`lacks`], so that a test can see what
 //! breaks without it. In a release build the answer is a constant `false`, and nothing is left of the question.
 
-/// A rule, or that part of one which can be taken out alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
+/// Declares the rules, so that none is left out of [`Rule::ALL`].
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])* $rule:ident: $name:literal;)*) => {
+        /// A rule, or that part of one which can be taken out alone.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Rule {
+            $($(#[doc = $doc])* $rule,)*
+        }
+
+        impl Rule {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$rule),*];
+
+            /// What it is called where it stands in the code, and in ARCHITECTURE.md.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$rule => $name,)*
+                }
+            }
+        }
+    };
+}
+
+rules! {
     /// A write tests the resourceVersion that was read.
-    CompareAndSwapVersion,
+    CompareAndSwapVersion: "Compare-and-swap";
     /// A write tests the leader's term.
-    CompareAndSwapTerm,
+    CompareAndSwapTerm: "Compare-and-swap";
     /// A new leader writes its term into every slice before it plans, feeds or accepts a sidecar.
-    FenceOfNewLeader,
+    FenceOfNewLeader: "Fence";
     /// So does a leader one of whose writes ended without an answer.
-    FenceOfLostAnswer,
+    FenceOfLostAnswer: "Fence";
     /// A new term is greater than every one seen in Lease, slices and hellos, and at least the time in ms.
-    Term,
+    Term: "Term";
     /// A leader steps down before a sidecar that has listened to a higher term.
-    TermOfHello,
+    TermOfHello: "Term";
     /// A leader checks its own Lease before everything it decides or says.
-    Deadline,
+    Deadline: "Deadline";
     /// A new leader waits before it calls anybody gone.
-    Wait,
+    Wait: "Wait";
     /// A record is corrected only when every expected Streamer has reported, or is gone.
-    AllIn,
+    AllIn: "All in";
     /// Nobody is given what another may still run: the planner's side.
-    Adopt,
+    Adopt: "Adopt";
     /// The same, for a record that stands already.
-    Gate,
+    Gate: "Gate";
     /// Every change of a record is a new epoch.
-    Bump,
+    Bump: "Bump";
     /// It never says "no streams" when it means "I don't know".
-    UnsyncedIs503,
+    UnsyncedIs503: "503 until synced";
     /// A connection that says nothing is left.
-    Silence,
+    Silence: "Silence";
     /// A sidecar never listens to a lower term than it has stored.
-    TermOfSidecar,
+    TermOfSidecar: "Term";
     /// An epoch that was stopped is never served again.
-    Final,
+    Final: "Final";
     /// Nothing is dropped for a record below the row's own epoch.
-    Keep,
+    Keep: "Keep";
     /// `released` counts only for the epoch that it names.
-    Released,
+    Released: "Released";
     /// `released` needs evidence.
-    Evidence,
+    Evidence: "Evidence";
     /// An API that cannot be read is unknown, not evidence.
-    EvidenceOfApi,
+    EvidenceOfApi: "Evidence";
     /// On connecting a sidecar says what it holds.
-    ReportOfRows,
+    ReportOfRows: "Report";
     /// On connecting a sidecar says what its streamer runs.
-    ReportOfRuns,
+    ReportOfRuns: "Report";
     /// What `StopCapturing` stops is served only under a lease.
-    Lease,
+    Lease: "Lease";
     /// A lease that has not run out goes on under any leader.
-    GrantOfRunning,
+    GrantOfRunning: "Grant";
     /// One that has run out begins again only when nobody unheard can be in its way.
-    GrantToHeard,
+    GrantToHeard: "Grant";
     /// It begins again only for rows that the sidecar has from this leader.
-    GrantOfApplied,
+    GrantOfApplied: "Grant";
     /// It begins again only when a former instance under the same name has ended.
-    GrantAfterFormer,
+    GrantAfterFormer: "Grant";
     /// It does not begin again for rows that another sidecar's grants exceed.
-    GrantToBest,
+    GrantToBest: "Grant";
     /// Nobody is given what a Streamer may be serving under a lease of the last leader, who has not been heard since.
-    Unheard,
+    Unheard: "Gate";
     /// A streamer is gone after lease + poll + kill, and not a ping earlier.
-    LeaseOver,
+    LeaseOver: "Lease";
+    /// What a streamer captures before it has asked anybody is shown.
+    Boot: "Boot";
 }
 
 #[cfg(debug_assertions)]
@@ -90,6 +113,10 @@ mod switch {
 }
 
 #[cfg(debug_assertions)]
+mod proof;
+#[cfg(debug_assertions)]
+pub use proof::{Test, prove, without};
+#[cfg(debug_assertions)]
 pub use switch::{lacks, take_out};
 
 /// Whether a rule is taken out: never.
@@ -98,3 +125,6 @@ pub use switch::{lacks, take_out};
 pub const fn lacks(_: Rule) -> bool {
     false
 }
+
+#[cfg(all(test, debug_assertions))]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_feed::record::{Phase, Record};
+use weir_feed::rule::{Rule, lacks};
 
 use crate::world::{Known, Stream, World};
 
@@ -66,7 +67,8 @@ impl<'a> Claim<'a> {
         self.stream.partition.gone_after(held, self.stream.after, &world.periods)
     }
 
-    /// Streamers other than `except` that may be running the stream and are not gone: name, and how long they are lost.
+    /// **Adopt**: streamers other than `except` that may be running the stream and are not gone: name, and how long they
+    /// are lost. Nobody else is given it.
     pub(crate) fn runners(&self, world: &World, except: Option<&str>) -> impl Iterator<Item = (&'a str, Option<u64>)> {
         let after = self.after(world);
         self.known
@@ -74,6 +76,28 @@ impl<'a> Claim<'a> {
             .iter()
             .map(|(streamer, lost)| (streamer.as_str(), *lost))
             .filter(move |(_, lost)| lost.is_none_or(|lost| lost < after))
-            .filter(move |(streamer, _)| Some(*streamer) != except)
+            .filter(move |(streamer, _)| Some(*streamer) != except && !lacks(Rule::Adopt))
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+    use crate::{failover, place};
+    use weir_feed::rule::prove;
+    use weir_feed::rule_tests;
+
+    #[test]
+    fn every_rule_here_has_tests_that_fail_without_it() {
+        let tests = rule_tests![
+            failover::tests::adopt_nobody_is_given_what_another_may_still_run,
+            failover::tests::adopt_the_only_one_that_runs_it_gets_it_whatever_the_score,
+            place::tests::adopt_whoever_runs_it_gets_it_and_before_the_others_take_the_room,
+            place::tests::adopt_whoever_runs_it_gets_it_before_a_failover_takes_the_room,
+            place::tests::adopt_of_two_that_run_it_the_one_that_can_be_given_it_gets_it_and_else_the_least_name,
+            place::tests::adopt_who_may_run_it_and_is_silent_is_waited_for,
+            place::tests::adopt_the_only_one_that_runs_it_gets_it_whatever_speaks_against_it,
+        ];
+        prove(Rule::Adopt, &[], tests);
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn tell_placed<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, streamer
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fixture::{NOW, Scene, move_to, selector};
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_nobody_is_given_what_another_may_still_run() {
+    pub(crate) fn adopt_nobody_is_given_what_another_may_still_run() {
         let scene = scene(60_000).with(|s| {
             s.known("m").may_run.insert("s3".into(), Some(20_000));
         });
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_the_only_one_that_runs_it_gets_it_whatever_the_score() {
+    pub(crate) fn adopt_the_only_one_that_runs_it_gets_it_whatever_the_score() {
         let scene = scene(60_000).with_active("other", "s3").with(|s| {
             s.known("m").may_run.insert("s3".into(), None);
         });

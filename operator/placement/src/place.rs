@@ -9,14 +9,23 @@ use crate::failover::tell_placed;
 use crate::plan::{Note, Outlook};
 use crate::reason;
 
-/// Places streams without a record; those that somebody is there to go on with first, who has a place for them anyway.
-pub(crate) fn place<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
+/// Gives streams without a record to those that are there and run them: that takes no room that they had not taken.
+pub(crate) fn adopt<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
     let world = draft.world;
-    let (run, dark): (Vec<_>, Vec<_>) = claims
-        .values()
-        .filter(|claim| !claim.stream.disabled && matches!(claim.standing(), Standing::New))
-        .partition(|claim| claim.runners(world, None).any(|(_, lost)| lost.is_none()));
-    for claim in run.into_iter().chain(dark) {
+    let run = |claim: &&Claim<'_>| claim.runners(world, None).any(|(_, lost)| lost.is_none());
+    place_all(draft, claims.values().filter(run));
+}
+
+/// Places the other streams without a record.
+pub(crate) fn place<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
+    place_all(draft, claims.values());
+}
+
+fn place_all<'a: 'b, 'b>(draft: &mut Draft<'a>, claims: impl Iterator<Item = &'b Claim<'a>>) {
+    for claim in claims {
+        if claim.stream.disabled || !matches!(claim.standing(), Standing::New) || draft.told(&claim.stream.object) {
+            continue;
+        }
         match place_one(draft, claim) {
             Ok(streamer) => tell_placed(draft, claim, streamer, None),
             Err(note) => draft.tell(&claim.stream.object, Outlook::Pending(note)),
@@ -65,7 +74,7 @@ pub(crate) fn disputed(claim: &Claim<'_>) -> Option<Note> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fixture::{Scene, labels, place_on, selector};
 
@@ -161,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_whoever_runs_it_gets_it_and_before_the_others_take_the_room() {
+    pub(crate) fn adopt_whoever_runs_it_gets_it_and_before_the_others_take_the_room() {
         let scene = Scene::new(&["s1", "s2"]).with_new("a").with_new("m").with(|s| {
             s.streamer("s1").capacity = Some(1);
             s.known("m").may_run.insert("s1".into(), None);
@@ -173,7 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn adopt_of_two_that_run_it_the_one_that_can_be_given_it_gets_it_and_else_the_least_name() {
+    pub(crate) fn adopt_whoever_runs_it_gets_it_before_a_failover_takes_the_room() {
+        let scene = Scene::new(&["s1", "s2"]).with_active("a", "s1").lost("a", 60_000).with_new("m").with(|s| {
+            s.streamer("s2").capacity = Some(1);
+            s.known("m").may_run.insert("s2".into(), None);
+        });
+        let plan = scene.plan();
+        assert_eq!(plan.change("m"), Some(&place_on("m", "s2")));
+        assert_eq!(plan.change("a"), None, "s2 has no place for both");
+    }
+
+    #[test]
+    pub(crate) fn adopt_of_two_that_run_it_the_one_that_can_be_given_it_gets_it_and_else_the_least_name() {
         let both = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
             s.known("m").may_run.insert("s1".into(), None);
             s.known("m").may_run.insert("s2".into(), None);
@@ -186,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_who_may_run_it_and_is_silent_is_waited_for() {
+    pub(crate) fn adopt_who_may_run_it_and_is_silent_is_waited_for() {
         let scene = Scene::new(&["s1", "s2", "s3"]).with_new("m").with(|s| {
             s.known("m").may_run.insert("s1".into(), Some(3_000));
             s.known("m").may_run.insert("s2".into(), Some(1_000));
@@ -198,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_the_only_one_that_runs_it_gets_it_whatever_speaks_against_it() {
+    pub(crate) fn adopt_the_only_one_that_runs_it_gets_it_whatever_speaks_against_it() {
         let refusals: [fn(&mut Scene); 4] = [
             |s| s.streamer("s1").drain = true,
             |s| s.streamer("s1").capacity = Some(0),

@@ -32,6 +32,7 @@ pub fn plan(world: &World, now: Now) -> Plan {
 /// A stage leaves alone what an earlier one has changed; what is dark takes its place before what can wait.
 fn decide<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
     removal::let_go(draft, claims);
+    place::adopt(draft, claims);
     drain::finish(draft, claims);
     failover::recover(draft, claims);
     place::place(draft, claims);

@@ -313,7 +313,7 @@ impl Rows {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn put(name: &str, epoch: u64, text: &str) -> Edit {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn final_an_epoch_that_was_stopped_is_never_served_again_only_a_greater_one() {
+    pub(crate) fn final_an_epoch_that_was_stopped_is_never_served_again_only_a_greater_one() {
         let stopped = [put("a", 5, "one"), delete("a", 7)];
         for epoch in [4, 5, 6, 7] {
             let rows = after(stopped.clone().into_iter().chain([put("a", epoch, "two")]));
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_nothing_is_dropped_or_replaced_for_a_record_below_the_rows_epoch() {
+    pub(crate) fn keep_nothing_is_dropped_or_replaced_for_a_record_below_the_rows_epoch() {
         let rows = after([put("a", 5, "one"), delete("a", 4), put("a", 4, "two")]);
         let row = rows.row("a").unwrap();
         assert_eq!((row.epoch, &*row.current.text), (5, "one"));

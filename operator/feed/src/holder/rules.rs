@@ -14,10 +14,10 @@ use crate::periods::Periods;
 use crate::time::Now;
 
 mod at_stake;
-mod evidence;
+pub(crate) mod evidence;
 mod invariants;
 mod judgement;
-mod lease;
+pub(crate) mod lease;
 mod scale;
 
 /// A lease that has just been renewed.
@@ -222,7 +222,7 @@ pub(crate) fn names(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn it_answers_503_until_synced() {
+pub(crate) fn until_synced_it_answers_503() {
     let mut rig = Rig::new(false);
     assert_eq!(rig.ask(&[]), Answer::NotYet(NotYet::NeverSynced));
     rig.welcome(10);
@@ -237,7 +237,7 @@ fn it_answers_503_until_synced() {
 }
 
 #[test]
-fn after_a_restart_it_answers_503_until_the_first_mark_or_ten_seconds() {
+pub(crate) fn until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds() {
     let mut rig = Rig::synced(false);
     rig.put("a", 5, "one");
     rig.mark();
@@ -257,7 +257,7 @@ fn after_a_restart_it_answers_503_until_the_first_mark_or_ten_seconds() {
 }
 
 #[test]
-fn after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of_until_a_mark() {
+pub(crate) fn until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of() {
     let mut rig = Rig::synced(true);
     rig.put("a", 5, "one");
     rig.put("b", 5, "one");
@@ -277,7 +277,7 @@ fn after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of_u
 }
 
 #[test]
-fn silence_leaves_a_connection_and_drops_what_no_mark_followed() {
+pub(crate) fn silence_leaves_a_connection_and_drops_what_no_mark_followed() {
     let mut rig = Rig::synced(false);
     rig.put("a", 5, "one");
     rig.tick_to(4_999);
@@ -294,7 +294,7 @@ fn silence_leaves_a_connection_and_drops_what_no_mark_followed() {
 }
 
 #[test]
-fn silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent() {
+pub(crate) fn silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent() {
     let mut rig = Rig::synced(false);
     // Frozen for a minute: what was in the socket comes first, the tick after it.
     rig.now += 60_000;
@@ -306,7 +306,7 @@ fn silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent() {
 }
 
 #[test]
-fn silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk() {
+pub(crate) fn silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk() {
     let mut rig = Rig::new(false);
     rig.disk = None;
     rig.welcome(10);
@@ -319,7 +319,7 @@ fn silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk() {
 }
 
 #[test]
-fn deadline_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends() {
+pub(crate) fn silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends() {
     let mut rig = Rig::synced(false);
     rig.hear(Down::Ping { term: 10, may_speak: 2_000, lease: None });
     rig.now += 1_999;
@@ -353,7 +353,7 @@ fn silence_is_broken_by_any_frame() {
 }
 
 #[test]
-fn term_a_lower_one_than_stored_is_never_listened_to() {
+pub(crate) fn term_a_lower_one_than_stored_is_never_listened_to() {
     let mut rig = Rig::synced(false);
     let lower = Why::LowerTerm { theirs: 9, ours: 10 };
     rig.welcome(9);
@@ -368,7 +368,7 @@ fn term_a_lower_one_than_stored_is_never_listened_to() {
 }
 
 #[test]
-fn term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too() {
+pub(crate) fn term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too() {
     let mut rig = Rig::synced(false);
     rig.hear(Down::Ping { term: 12, may_speak: MAY_SPEAK, lease: None });
     rig.step(Input::Disconnected);
@@ -418,7 +418,7 @@ fn a_mark_that_does_not_fit_applies_nothing_and_leaves() {
 }
 
 #[test]
-fn keep_and_final_show_in_the_next_hello() {
+pub(crate) fn keep_and_final_show_in_the_next_hello() {
     let mut rig = Rig::synced(false);
     rig.put("kept", 9, "one");
     rig.put("ended", 5, "one");
@@ -495,13 +495,34 @@ fn plain_answers_list_static_streams_and_names_get_any() {
 }
 
 #[test]
-fn report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading() {
+pub(crate) fn report_a_hello_says_what_is_served_with_its_grant_and_what_runs() {
+    let mut rig = Rig::synced(true);
+    rig.put("a", 5, "one");
+    rig.mark();
+    rig.read("boot", &["a", "x"]);
+    rig.step(Input::Disconnected);
+    rig.step(Input::Connected);
+    let Some(Up::Hello(hello)) = rig.sent.last() else {
+        panic!("a hello");
+    };
+    let held: Vec<_> = hello.held.iter().map(|held| (held.name.as_str(), held.epoch, held.grant.0.as_str())).collect();
+    assert_eq!(held, [("a", 5, "a:5")]);
+    let runs = hello.runs.as_ref().unwrap();
+    assert_eq!(runs.keys().collect::<Vec<_>>(), ["a", "x"]);
+}
+
+#[test]
+pub(crate) fn report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading() {
     let mut cycle = Rig::synced(false);
     cycle.put("a", 5, "one");
     cycle.mark();
     cycle.poll();
     cycle.poll();
     assert_eq!(cycle.holder.runs(), None);
+    cycle.step(Input::Connected);
+    assert!(matches!(cycle.sent.last(), Some(Up::Hello(hello)) if hello.runs.is_none()), "unknown, not nothing");
+    cycle.welcome(10);
+    cycle.mark();
     cycle.poll();
     let runs = BTreeMap::from([("a".to_owned(), Run::Capture)]);
     assert_eq!(cycle.holder.runs(), Some(runs.clone()));

@@ -6,6 +6,7 @@ use crate::frames::{ApiState, ConfigStatus, Load, Run};
 use crate::holder::answer::{Item, Request};
 use crate::holder::evidence::POLLS;
 use crate::holder::step::Holder;
+use crate::rule::{Rule, lacks};
 
 /// What the streamer thinks of our answers, with the place of the fault.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,12 +102,12 @@ impl Watch {
         changed
     }
 
-    /// It was read: the first time after a start, and before it has asked anything, it shows what it boots with.
+    /// **Boot**: it was read: the first time after a start, and before it has asked anything, it shows what it boots with.
     pub fn booted(&mut self, reading: &Reading) {
         // Another one, or the first after readings that failed; one that ran before this sidecar started tells nothing.
         let started = self.id.as_ref() != Some(&reading.id) && self.read.is_some();
         let asked = self.last_request.is_some_and(|last| self.read.is_none_or(|read| last > read));
-        if started && !asked {
+        if started && !asked && !lacks(Rule::Boot) {
             self.boots_with = Some(reading.runs.values().filter(|run| **run == Run::Capture).count() as u64);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::Effect;
 use super::{Leader, Role};
+use crate::periods::Periods;
 use crate::record::{Change, Record, StreamId, StreamerId};
 use crate::rule::{Rule, lacks};
 use crate::time::Now;
@@ -50,10 +51,12 @@ impl Leader {
         let observed = self.observed(now);
         self.settled
             && self.expected_streamers().iter().all(|id| {
-                self.sessions.get(id).is_some_and(|session| {
-                    let lost = session.lost_for(None, self.periods.silence, self.periods.alive, observed);
-                    session.reported || lost.is_some_and(|lost| lost >= self.periods.period)
-                })
+                let never_heard = Some(observed.saturating_sub(self.led_since));
+                let (reported, lost) = self.sessions.get(id).map_or((false, never_heard), |session| {
+                    let Periods { silence, alive, .. } = self.periods;
+                    (session.reported, session.lost_for(None, silence, alive, observed))
+                });
+                reported || lost.is_some_and(|lost| lost >= self.periods.period)
             })
     }
 

@@ -8,7 +8,6 @@ use super::step::SliceId;
 use super::{Leader, Role};
 use crate::frames::{ApiState, ConfigStatus, Load};
 use crate::record::{Phase, Record, StreamId, StreamerId};
-use crate::rule::{Rule, lacks};
 use crate::time::Now;
 
 /// Whether the holder's streamer is known to run a stream.
@@ -169,7 +168,7 @@ impl Leader {
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
             called_off: since(&self.called_off),
-            may_run: if lacks(Rule::Adopt) { BTreeMap::new() } else { may_run },
+            may_run,
             disputed,
             record,
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use weir_crds::placement::{Placement, PlacementSpec, PlacementStatus};
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::Record;
+use weir_feed::rule::{Rule, lacks};
 
 use super::lean::{Lean, version_of};
 use super::observe::{Told, watched};
@@ -53,13 +54,21 @@ fn read(id: SliceId, lean: &Lean<Placement>) -> Result<Slice, Trouble> {
     slice(id, placement)
 }
 
+/// **Compare-and-swap**: what a patch begins with, on the version that was read and the leader's term. A restored storage
+/// may have the same version again.
+fn tests(version: u64, term: u64) -> Vec<Value> {
+    let test = |path: &str, value: Value| json!({"op": "test", "path": path, "value": value});
+    let version = (!lacks(Rule::CompareAndSwapVersion))
+        .then(|| test("/metadata/resourceVersion", Value::String(version.to_string())));
+    let term = (!lacks(Rule::CompareAndSwapTerm)).then(|| test("/spec/term", term.into()));
+    version.into_iter().chain(term).collect()
+}
+
 /// The patch that writes `term` over `old_term`.
 fn taking(version: u64, old_term: u64, term: u64) -> Value {
-    json!([
-        {"op": "test", "path": "/metadata/resourceVersion", "value": version.to_string()},
-        {"op": "test", "path": "/spec/term", "value": old_term},
-        {"op": "replace", "path": "/spec/term", "value": term},
-    ])
+    let mut patch = tests(version, old_term);
+    patch.push(json!({"op": "replace", "path": "/spec/term", "value": term}));
+    Value::Array(patch)
 }
 
 /// The patch that replaces the records.
@@ -68,13 +77,12 @@ fn writing(version: u64, term: u64, records: &[Record], until: Option<u64>) -> V
         let until = Timestamp::from_millisecond(i64::try_from(until).ok()?).ok()?;
         Some(json!({"until": until.to_string()}))
     });
-    let mut patch = vec![
-        json!({"op": "test", "path": "/metadata/resourceVersion", "value": version.to_string()}),
-        json!({"op": "test", "path": "/spec/term", "value": term}),
+    let mut patch = tests(version, term);
+    patch.extend([
         json!({"op": "add", "path": "/spec/records", "value": records}),
         json!({"op": "add", "path": "/status", "value": PlacementStatus::of(records)}),
         json!({"op": "add", "path": "/spec/removal", "value": removal}),
-    ];
+    ]);
     if removal.is_none() {
         // Only what is there can be removed; the line above has put something there.
         patch.push(json!({"op": "remove", "path": "/spec/removal"}));
@@ -419,12 +427,35 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_is_taken_only_at_its_version_and_term() {
+    fn compare_and_swap_takes_a_slice_only_at_its_version_and_term() {
         let mut document = stored();
         apply(&mut document, &taking(41, 5, 6)).unwrap();
         assert_eq!(read_back(&document).term, 6);
         apply(&mut document, &taking(41, 5, 7)).unwrap_err();
         apply(&mut document, &taking(40, 6, 7)).unwrap_err();
+    }
+
+    #[test]
+    fn compare_and_swap_replaces_records_only_at_their_version_and_term() {
+        let mut document = stored();
+        let records = [record("a", Phase::Active)];
+        apply(&mut document, &writing(42, 5, &records, None)).unwrap_err();
+        apply(&mut document, &writing(41, 4, &records, None)).unwrap_err();
+        assert_eq!(document, stored());
+        apply(&mut document, &writing(41, 5, &records, None)).unwrap();
+        assert_eq!(read_back(&document).records, records);
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn every_rule_here_has_tests_that_fail_without_it() {
+        let tests = weir_feed::rule_tests![
+            compare_and_swap_takes_a_slice_only_at_its_version_and_term,
+            compare_and_swap_replaces_records_only_at_their_version_and_term,
+        ];
+        for rule in [Rule::CompareAndSwapVersion, Rule::CompareAndSwapTerm] {
+            weir_feed::rule::prove(rule, &[], tests);
+        }
     }
 
     #[test]
@@ -441,8 +472,6 @@ mod tests {
         let slice = read_back(&document);
         assert_eq!((slice.records.len(), slice.removal_until), (1, None));
         assert_eq!(document["spec"].get("removal"), None);
-        apply(&mut document, &writing(42, 5, &records, None)).unwrap_err();
-        apply(&mut document, &writing(41, 4, &records, None)).unwrap_err();
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn said(epoch: u64) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn with_an_api_it_needs_an_answer_without_the_stream_and_a_reading_after_it() {
+pub(crate) fn evidence_with_an_api_is_an_answer_without_the_stream_and_a_reading_after_it() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -50,7 +50,7 @@ fn with_an_api_it_needs_an_answer_without_the_stream_and_a_reading_after_it() {
 }
 
 #[test]
-fn a_reading_that_was_begun_before_the_answer_is_no_evidence() {
+pub(crate) fn evidence_is_no_reading_that_was_begun_before_the_answer() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -66,7 +66,7 @@ fn a_reading_that_was_begun_before_the_answer_is_no_evidence() {
 }
 
 #[test]
-fn a_streamer_that_was_started_anew_begins_the_proof_again() {
+pub(crate) fn evidence_begins_again_with_a_streamer_that_was_started_anew() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -82,7 +82,7 @@ fn a_streamer_that_was_started_anew_begins_the_proof_again() {
 }
 
 #[test]
-fn an_api_that_cannot_be_read_is_unknown_not_evidence() {
+pub(crate) fn evidence_is_no_api_that_cannot_be_read() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -96,7 +96,7 @@ fn an_api_that_cannot_be_read_is_unknown_not_evidence() {
 }
 
 #[test]
-fn what_its_own_file_runs_is_running() {
+pub(crate) fn evidence_is_no_answer_to_one_whose_own_file_runs_it() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -115,7 +115,7 @@ fn what_its_own_file_runs_is_running() {
 }
 
 #[test]
-fn without_an_api_an_answer_to_its_name_and_a_later_poll_are_evidence() {
+pub(crate) fn evidence_without_an_api_is_an_answer_to_its_name_and_a_later_poll() {
     let mut rig = capturing(false);
     rig.delete("a", 7);
     rig.mark();
@@ -127,7 +127,7 @@ fn without_an_api_an_answer_to_its_name_and_a_later_poll_are_evidence() {
 }
 
 #[test]
-fn without_an_api_a_streamer_that_asks_by_name_must_have_asked_for_this_one() {
+pub(crate) fn evidence_of_one_that_asks_by_name_is_that_it_asked_for_this_one() {
     let mut rig = capturing(false);
     rig.ask(&["b"]);
     rig.delete("a", 7);
@@ -142,7 +142,7 @@ fn without_an_api_a_streamer_that_asks_by_name_must_have_asked_for_this_one() {
 }
 
 #[test]
-fn without_an_api_a_streamer_that_never_asks_by_name_needs_two_more_polls() {
+pub(crate) fn evidence_of_one_that_never_asks_by_name_is_two_more_polls() {
     let mut rig = capturing(false);
     rig.delete("a", 7);
     rig.mark();
@@ -154,7 +154,7 @@ fn without_an_api_a_streamer_that_never_asks_by_name_needs_two_more_polls() {
 }
 
 #[test]
-fn after_a_503_nothing_counts() {
+pub(crate) fn evidence_of_before_a_503_counts_no_more() {
     let mut rig = capturing(false);
     rig.delete("a", 7);
     rig.mark();
@@ -176,7 +176,7 @@ fn after_a_503_nothing_counts() {
 }
 
 #[test]
-fn after_a_503_a_reading_does_not_count_either() {
+pub(crate) fn evidence_of_an_answer_before_a_503_needs_another_answer() {
     let mut rig = capturing(true);
     rig.delete("a", 7);
     rig.mark();
@@ -192,7 +192,7 @@ fn after_a_503_a_reading_does_not_count_either() {
 }
 
 #[test]
-fn silence_is_no_evidence() {
+pub(crate) fn evidence_is_no_silence() {
     let mut rig = capturing(false);
     rig.delete("a", 7);
     rig.mark();

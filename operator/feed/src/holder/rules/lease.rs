@@ -42,7 +42,7 @@ fn go_on_without(rig: &mut Rig, until: u64) {
 }
 
 #[test]
-fn lease_a_stream_that_stops_is_served_only_while_it_runs() {
+pub(crate) fn lease_a_stream_that_stops_is_served_only_while_it_runs() {
     let mut rig = rig(false);
     assert_eq!(rig.ask(&[]), Answer::NotYet(NotYet::NoLeaseYet("a".into())), "a lease is on its way");
     grant(&mut rig);
@@ -61,7 +61,7 @@ fn lease_a_stream_that_stops_is_served_only_while_it_runs() {
 }
 
 #[test]
-fn lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_none() {
+pub(crate) fn lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_none() {
     let mut rig = rig(false);
     rig.ask(&[]);
     let asked = rig.holder.watch.last_request;
@@ -76,7 +76,7 @@ fn lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_non
 }
 
 #[test]
-fn lease_of_before_a_restart_is_none() {
+pub(crate) fn lease_of_before_a_restart_is_none() {
     let mut before = rig(false);
     before.ask(&[]);
     grant(&mut before);
@@ -167,7 +167,7 @@ fn lease_is_nothing_to_a_streamer_whose_streams_go_on() {
 }
 
 #[test]
-fn lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for() {
+pub(crate) fn lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for() {
     let mut rig = rig(false);
     rig.ask(&[]);
     grant(&mut rig);
@@ -202,7 +202,7 @@ fn lease_a_streamer_has_a_poll_to_let_go_in_before_it_is_killed() {
 }
 
 #[test]
-fn boot_what_a_streamer_captures_before_it_has_asked_is_said() {
+pub(crate) fn boot_what_a_streamer_captures_before_it_has_asked_is_said() {
     let mut rig = rig(true);
     let fails = |rig: &mut Rig| {
         assert_eq!(rig.tick_to(rig.now + 3_000), [Effect::ReadApi]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn adopt_shows_who_may_be_running_a_stream() {
+fn who_may_be_running_a_stream_is_shown_to_the_planner() {
     let mut stage = Stage::leading(vec![record("b", "s3", 5)]);
     stage.want(&["a", "b"]);
     let runs = Some(BTreeMap::from([("a".to_owned(), Run::Capture), ("x".to_owned(), Run::Restream)]));
@@ -16,7 +16,7 @@ fn adopt_shows_who_may_be_running_a_stream() {
 }
 
 #[test]
-fn gate_holds_a_stream_that_another_streamer_may_still_be_running() {
+pub(crate) fn gate_holds_a_stream_that_another_streamer_may_still_be_running() {
     let runs = Some(BTreeMap::from([("a".to_owned(), Run::Capture)]));
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     stage.want(&["a"]);
@@ -29,7 +29,7 @@ fn gate_holds_a_stream_that_another_streamer_may_still_be_running() {
 }
 
 #[test]
-fn gate_opens_when_the_other_one_is_gone_for_long_enough() {
+pub(crate) fn gate_opens_when_the_other_one_is_gone_for_long_enough() {
     let mut stage = Stage::leading(vec![Record { previous: Some("s2".into()), ..record("a", "s1", 5) }]);
     stage.want(&["a"]);
     let one = stage.connect(hello("s1"));
@@ -51,7 +51,7 @@ fn a_row_that_is_served_goes_on_being_served() {
 }
 
 #[test]
-fn released_counts_only_for_the_epoch_of_the_record() {
+pub(crate) fn released_counts_only_for_the_epoch_of_the_record() {
     let (mut stage, one, two) = two();
     stage.plan("a", place("a", "s1"));
     stage.plan("a", Change::Release { to: Some("s2".into()) });

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn wait_for_every_expected_streamer_but_at_most_one_period() {
+pub(crate) fn wait_for_every_expected_streamer_but_at_most_one_period() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5), record("b", "s2", 5)]);
     let one = stage.connect(hello("s1"));
     stage.pass(8_000, &[one]);
@@ -13,7 +13,7 @@ fn wait_for_every_expected_streamer_but_at_most_one_period() {
 }
 
 #[test]
-fn wait_for_silence_even_when_all_have_reported() {
+pub(crate) fn wait_for_silence_even_when_all_have_reported() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     let one = stage.connect(hello("s1"));
     stage.pass(5_500, &[one]);
@@ -23,7 +23,7 @@ fn wait_for_silence_even_when_all_have_reported() {
 }
 
 #[test]
-fn wait_after_the_first_streamer_where_none_is_expected() {
+pub(crate) fn wait_after_the_first_streamer_where_none_is_expected() {
     let mut stage = Stage::leading(vec![]);
     stage.pass(60_000, &[]);
     assert!(!stage.leader.is_settled(), "nobody is there to be given anything");
@@ -35,7 +35,7 @@ fn wait_after_the_first_streamer_where_none_is_expected() {
 }
 
 #[test]
-fn all_in_corrects_a_record_from_the_highest_grant_once_everybody_has_reported() {
+pub(crate) fn all_in_corrects_a_record_from_the_highest_grant_once_everybody_has_reported() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     stage.give(Input::Expected { streamers: BTreeSet::from([streamer("s1"), streamer("s2"), streamer("s3")]) });
     stage.want(&["a"]);
@@ -51,6 +51,30 @@ fn all_in_corrects_a_record_from_the_highest_grant_once_everybody_has_reported()
     assert_eq!(record.previous.as_deref(), Some("s1"));
     assert!(stage.told(one).contains(&"delete a".to_owned()));
     assert!(stage.told(two).contains(&"put a".to_owned()));
+}
+
+#[test]
+pub(crate) fn all_in_one_that_turns_out_to_be_expected_later_is_waited_for_until_it_is_gone() {
+    let settled = || {
+        let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+        stage.want(&["a"]);
+        let one = stage.connect(hello("s1"));
+        stage.pass(7_000, &[one]);
+        assert!(stage.leader.is_settled());
+        stage.give(Input::Expected { streamers: BTreeSet::from(["s1", "s2", "s3"].map(streamer)) });
+        let two = stage.connect(Hello { held: vec![held("a", "s2", 9)], ..hello("s2") });
+        stage.pass(1_000, &[one, two]);
+        assert_eq!(stage.record("a").unwrap().epoch, 5, "s3 may hold a higher grant");
+        (stage, one, two)
+    };
+    let (mut stage, one, two) = settled();
+    let three = stage.connect(Hello { held: vec![held("a", "s3", 11)], ..hello("s3") });
+    stage.pass(1_000, &[one, two, three]);
+    assert_eq!(stage.record("a").unwrap().streamer, "s3");
+
+    let (mut stage, one, two) = settled();
+    stage.pass(8_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().streamer, "s2", "s3 was not heard for a whole period");
 }
 
 #[test]
@@ -131,7 +155,7 @@ fn what_is_held_for_nobody_is_let_go_once_that_is_known() {
 }
 
 #[test]
-fn final_an_epoch_that_its_holder_has_stopped_is_not_sent_to_it_again() {
+pub(crate) fn final_an_epoch_that_its_holder_has_stopped_is_not_sent_to_it_again() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     stage.give(Input::Expected { streamers: BTreeSet::from([streamer("s1"), streamer("s2")]) });
     stage.want(&["a"]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn fence_writes_the_term_into_every_slice_before_anybody_is_accepted() {
+pub(crate) fn fence_writes_the_term_into_every_slice_before_anybody_is_accepted() {
     let mut stage = Stage::new();
     for name in ["a", "b", "c"] {
         let id = SliceId::of(&stream(name));
@@ -30,7 +30,7 @@ fn fence_writes_the_term_into_every_slice_before_anybody_is_accepted() {
 }
 
 #[test]
-fn fence_takes_a_slice_again_whose_write_had_no_answer() {
+pub(crate) fn fence_takes_a_slice_again_whose_write_had_no_answer() {
     for landed in [true, false] {
         let (mut stage, one, _) = two();
         let before = stage.leader.term();
@@ -48,7 +48,7 @@ fn fence_takes_a_slice_again_whose_write_had_no_answer() {
 }
 
 #[test]
-fn term_exceeds_every_term_seen_and_the_time() {
+pub(crate) fn term_exceeds_every_term_seen_and_the_time() {
     let mut stage = Stage::new();
     stage.give(Input::Lease { deadline: u64::MAX / 2, highest_term: 1_900_000_000_000 });
     assert_eq!(stage.leader.term(), 1_900_000_000_001);
@@ -69,7 +69,7 @@ fn term_without_our_seal_counts_for_nothing() {
 }
 
 #[test]
-fn deadline_is_checked_before_every_frame() {
+pub(crate) fn deadline_is_checked_before_every_frame() {
     let (mut stage, one, _) = two();
     stage.give(Input::Lease { deadline: stage.now.mono + 1_000, highest_term: 0 });
     stage.told(one);
@@ -95,7 +95,7 @@ fn a_stream_is_fed_only_after_the_write_was_acknowledged() {
 }
 
 #[test]
-fn compare_and_swap_reads_again_what_was_refused() {
+pub(crate) fn compare_and_swap_reads_again_what_was_refused() {
     let (mut stage, one, _) = two();
     stage.plan("a", place("a", "s1"));
     stage.told(one);
@@ -108,6 +108,19 @@ fn compare_and_swap_reads_again_what_was_refused() {
     assert!(stage.leader.may_plan(stage.now));
     stage.plan("a", Change::Release { to: Some("s2".into()) });
     assert_eq!(stage.record("a").unwrap().phase, Phase::Releasing);
+}
+
+#[test]
+pub(crate) fn compare_and_swap_writes_nothing_over_another_leaders_term_where_a_restored_version_fits_again() {
+    let (mut stage, ..) = two();
+    stage.plan("a", place("a", "s1"));
+    let slice = stage.slices.get_mut(&SliceId::of(&stream("a"))).unwrap();
+    slice.term += 1;
+    slice.records[0].streamer = "s2".into();
+    stage.plan("a", Change::Release { to: Some("s3".into()) });
+    let record = stage.record("a").unwrap();
+    assert_eq!((record.streamer.as_str(), record.phase), ("s2", Phase::Active));
+    assert!(stage.down.is_some(), "there is another leader");
 }
 
 #[test]
@@ -142,7 +155,7 @@ fn a_storage_that_went_back_in_time_ends_the_process() {
 }
 
 #[test]
-fn bump_gives_every_change_a_greater_epoch() {
+pub(crate) fn bump_gives_every_change_a_greater_epoch() {
     let (mut stage, ..) = two();
     let mut last = 0;
     let release = Change::Release { to: Some("s2".into()) };
@@ -155,7 +168,7 @@ fn bump_gives_every_change_a_greater_epoch() {
 }
 
 #[test]
-fn bump_exceeds_what_the_holder_has_stopped_serving() {
+pub(crate) fn bump_exceeds_what_the_holder_has_stopped_serving() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     stage.want(&["a"]);
     let stopped = Held { hash: String::new(), ..held("a", "s1", 1_900_000_000_000) };
@@ -183,7 +196,7 @@ fn a_full_slice_is_refused_further_streams_and_says_so() {
 }
 
 #[test]
-fn bump_exceeds_the_delete_that_ended_what_the_holder_served() {
+pub(crate) fn bump_exceeds_the_delete_that_ended_what_the_holder_served() {
     let mut stage = Stage::leading(vec![record("a", "s1", 50)]);
     stage.want(&["a"]);
     let deleted = stage.now.wall + 1_000;

@@ -1,0 +1,130 @@
+//! Which unit tests show each rule: with it they pass, without it they fail.
+
+use super::{Rule, Test, prove};
+use crate::holder::{rows, rules};
+use crate::leader::tests::{feed, lease, settle, truth};
+use crate::rule_tests;
+
+/// The tests that fail without a rule alone. Empty where another line stands before it, or the rule is another crate's.
+fn alone(rule: Rule) -> &'static [Test] {
+    match rule {
+        Rule::CompareAndSwapVersion => rule_tests![truth::compare_and_swap_reads_again_what_was_refused],
+        Rule::CompareAndSwapTerm => rule_tests![
+            truth::compare_and_swap_writes_nothing_over_another_leaders_term_where_a_restored_version_fits_again,
+        ],
+        Rule::FenceOfNewLeader => {
+            rule_tests![truth::fence_writes_the_term_into_every_slice_before_anybody_is_accepted]
+        }
+        Rule::FenceOfLostAnswer => rule_tests![truth::fence_takes_a_slice_again_whose_write_had_no_answer],
+        Rule::Term | Rule::TermOfHello => rule_tests![truth::term_exceeds_every_term_seen_and_the_time],
+        Rule::Deadline => rule_tests![
+            truth::deadline_is_checked_before_every_frame,
+            lease::deadline_of_its_own_ends_what_a_leader_may_grant,
+        ],
+        Rule::Wait => rule_tests![
+            settle::wait_for_every_expected_streamer_but_at_most_one_period,
+            settle::wait_for_silence_even_when_all_have_reported,
+            settle::wait_after_the_first_streamer_where_none_is_expected,
+        ],
+        Rule::AllIn => {
+            rule_tests![settle::all_in_one_that_turns_out_to_be_expected_later_is_waited_for_until_it_is_gone]
+        }
+        // The planner's: `operator/placement/src/claim.rs`.
+        Rule::Adopt => &[],
+        Rule::Gate => rule_tests![
+            feed::gate_holds_a_stream_that_another_streamer_may_still_be_running,
+            feed::gate_opens_when_the_other_one_is_gone_for_long_enough,
+        ],
+        Rule::Bump => rule_tests![
+            truth::bump_gives_every_change_a_greater_epoch,
+            truth::bump_exceeds_what_the_holder_has_stopped_serving,
+            truth::bump_exceeds_the_delete_that_ended_what_the_holder_served,
+        ],
+        Rule::UnsyncedIs503 => rule_tests![
+            rules::until_synced_it_answers_503,
+            rules::until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds,
+            rules::until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of,
+        ],
+        Rule::Silence => rule_tests![
+            rules::silence_leaves_a_connection_and_drops_what_no_mark_followed,
+            rules::silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent,
+            rules::silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk,
+            rules::silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends,
+        ],
+        Rule::TermOfSidecar => rule_tests![
+            rules::term_a_lower_one_than_stored_is_never_listened_to,
+            rules::term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too,
+        ],
+        Rule::Final => rule_tests![
+            rows::tests::final_an_epoch_that_was_stopped_is_never_served_again_only_a_greater_one,
+            settle::final_an_epoch_that_its_holder_has_stopped_is_not_sent_to_it_again,
+        ],
+        Rule::Keep => rule_tests![
+            rows::tests::keep_nothing_is_dropped_or_replaced_for_a_record_below_the_rows_epoch,
+            rules::keep_and_final_show_in_the_next_hello,
+        ],
+        Rule::Released => rule_tests![feed::released_counts_only_for_the_epoch_of_the_record],
+        Rule::Evidence => rule_tests![
+            rules::evidence::evidence_with_an_api_is_an_answer_without_the_stream_and_a_reading_after_it,
+            rules::evidence::evidence_is_no_reading_that_was_begun_before_the_answer,
+            rules::evidence::evidence_begins_again_with_a_streamer_that_was_started_anew,
+            rules::evidence::evidence_is_no_answer_to_one_whose_own_file_runs_it,
+            rules::evidence::evidence_without_an_api_is_an_answer_to_its_name_and_a_later_poll,
+            rules::evidence::evidence_of_one_that_asks_by_name_is_that_it_asked_for_this_one,
+            rules::evidence::evidence_of_one_that_never_asks_by_name_is_two_more_polls,
+            rules::evidence::evidence_of_before_a_503_counts_no_more,
+            rules::evidence::evidence_of_an_answer_before_a_503_needs_another_answer,
+            rules::evidence::evidence_is_no_silence,
+        ],
+        Rule::EvidenceOfApi => rule_tests![rules::evidence::evidence_is_no_api_that_cannot_be_read],
+        Rule::ReportOfRows => rule_tests![rules::report_a_hello_says_what_is_served_with_its_grant_and_what_runs],
+        Rule::ReportOfRuns => rule_tests![
+            rules::report_a_hello_says_what_is_served_with_its_grant_and_what_runs,
+            rules::report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading,
+        ],
+        Rule::Lease => rule_tests![
+            rules::lease::lease_a_stream_that_stops_is_served_only_while_it_runs,
+            rules::lease::lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_none,
+            rules::lease::lease_of_before_a_restart_is_none,
+            rules::lease::lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for,
+        ],
+        Rule::GrantOfRunning => {
+            rule_tests![lease::grant_one_that_runs_goes_on_under_a_new_leader_before_it_has_settled]
+        }
+        Rule::GrantToHeard => {
+            rule_tests![lease::grant_one_that_has_run_out_waits_for_every_streamer_that_may_still_have_one]
+        }
+        Rule::GrantOfApplied => rule_tests![lease::grant_nothing_to_one_that_has_not_applied_what_it_was_told],
+        Rule::GrantAfterFormer => {
+            rule_tests![lease::grant_nothing_to_a_new_instance_while_the_former_may_have_a_lease]
+        }
+        Rule::GrantToBest => rule_tests![lease::grant_nothing_for_a_row_that_another_sidecar_proves_old],
+        Rule::Unheard => {
+            rule_tests![lease::gate_holds_what_one_that_was_not_heard_may_be_serving_under_a_lease_of_the_last_leader]
+        }
+        Rule::LeaseOver => rule_tests![lease::lease_poll_and_kill_are_waited_for_exactly],
+        Rule::Boot => rule_tests![rules::lease::boot_what_a_streamer_captures_before_it_has_asked_is_said],
+    }
+}
+
+/// The tests that fail only without a rule and the one that stands before it.
+const SECOND_LINES: &[(Rule, Rule, &[Test])] = &[
+    // Who waits for every expected Streamer has them all in, but for those that turn out to be expected later.
+    (
+        Rule::AllIn,
+        Rule::Wait,
+        rule_tests![settle::all_in_corrects_a_record_from_the_highest_grant_once_everybody_has_reported],
+    ),
+];
+
+#[test]
+fn every_rule_has_tests_of_its_name_that_fail_without_it() {
+    for rule in Rule::ALL {
+        prove(*rule, &[], alone(*rule));
+    }
+    for (rule, first, tests) in SECOND_LINES {
+        prove(*rule, &[*first], tests);
+    }
+    let elsewhere: Vec<&Rule> = Rule::ALL.iter().filter(|rule| alone(**rule).is_empty()).collect();
+    assert_eq!(elsewhere, [&Rule::Adopt]);
+}
