@@ -110,7 +110,7 @@ impl Periods {
         self.silence * 2
     }
 
-    /// How long a streamer must have been lost to capture nothing any more that it held under a lease: the lease, a poll
+    /// **Lease**: how long a streamer must have been lost to capture nothing any more that it held under a lease: the lease, a poll
     /// for it to let go, and the time to kill one that does not.
     pub fn lease_over(&self) -> u64 {
         let early = if lacks(Rule::LeaseOver) { self.ping } else { 0 };

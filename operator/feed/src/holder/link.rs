@@ -61,7 +61,7 @@ pub struct Session {
 }
 
 impl Holder {
-    /// A connection stands: the hello says everything that is held.
+    /// **Report**: a connection stands, and the hello says everything that is held, and what runs.
     pub(super) fn greet(&mut self, now: Now, out: &mut Vec<Effect>) {
         let told = if lacks(Rule::ReportOfRuns) { Some(BTreeMap::new()) } else { self.runs() };
         out.push(Effect::Send(Up::Hello(Box::new(Hello {

@@ -17,8 +17,8 @@ impl Leader {
         self.want(stream).map_or(u64::MAX, |want| want.partition.gone_after(held, want.after, &self.periods))
     }
 
-    /// Whether nobody who has not been heard under this leader can be in the way of giving `stream` to somebody: it may
-    /// be serving it under a lease of the last leader, whatever a restored record says.
+    /// **Gate**: whether nobody who has not been heard under this leader can be in the way of giving `stream` to somebody:
+    /// it may be serving it under a lease of the last leader, whatever a restored record says.
     pub(super) fn lets_be_given(&self, stream: &StreamId) -> bool {
         let keeps = self.want(stream).is_none_or(|want| want.partition == Partition::KeepCapturing);
         keeps || self.has_heard_all(&stream.namespace) || lacks(Rule::Unheard)

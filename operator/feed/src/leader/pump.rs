@@ -136,7 +136,7 @@ impl Leader {
         let Some(record) = self.record(&stream) else {
             return self.target_without_record(&stream, session, row, now);
         };
-        // A row above the record proves the record old, or is disputed: nothing is taken away until that is settled.
+        // **Keep**: a row above the record proves the record old, or is disputed: nothing is taken away until that is settled.
         if row.is_some_and(|epoch| epoch > record.epoch) && !lacks(Rule::Keep) {
             return Target::Hold(record.epoch);
         }

@@ -203,6 +203,7 @@ impl Leader {
             Role::Taking => return self.early.push(newcomer),
             Role::Leading => {}
         }
+        // **Term**: who has listened to a higher one will not listen to ours.
         if let Some((term, seal)) = &newcomer.hello.term
             && *term > self.term
             && !lacks(Rule::TermOfHello)

@@ -19,7 +19,7 @@ pub(super) const MINUTE: u64 = 60_000;
 const BUDGET: u64 = 1_048;
 
 impl Leader {
-    /// Whether a plan can be carried out now: we lead, everything is known, and no write is under way that may yet succeed.
+    /// **Deadline**: whether a plan can be carried out now: we lead, everything is known, and no write is under way that may yet succeed.
     pub fn may_plan(&self, now: Now) -> bool {
         self.role == Role::Leading
             && (now.mono < self.deadline || lacks(Rule::Deadline))

@@ -1,5 +1,8 @@
 //! Which unit tests show each rule: with it they pass, without it they fail.
 
+use std::fs;
+
+use super::proof::prefix;
 use super::{Rule, Test, prove};
 use crate::holder::{rows, rules};
 use crate::leader::tests::{feed, lease, settle, truth};
@@ -127,4 +130,85 @@ fn every_rule_has_tests_of_its_name_that_fail_without_it() {
     }
     let elsewhere: Vec<&Rule> = Rule::ALL.iter().filter(|rule| alone(**rule).is_empty()).collect();
     assert_eq!(elsewhere, [&Rule::Adopt]);
+}
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Sources below a folder of the repository, with their paths.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let (mut folders, mut sources) = (vec![format!("{ROOT}/{folder}")], vec![]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_str().unwrap().to_owned();
+            if path.is_dir() {
+                folders.push(name);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push((name, text));
+            }
+        }
+    }
+    sources
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// One row of the table of rules: its rule, where it stands, its tests, and where it is at stake.
+fn row<'a>(document: &'a str, name: &str) -> [Vec<&'a str>; 3] {
+    let of_rule = |line: &&str| line.starts_with(&format!("| **{name}**")) && line.matches(" | ").count() == 3;
+    let rows: Vec<&str> = document.lines().filter(of_rule).collect();
+    assert_eq!(rows.len(), 1, "ARCHITECTURE.md has one row of {name}");
+    let cells: Vec<&str> = rows[0].trim_matches('|').split(" | ").collect();
+    [quoted(cells[1]), quoted(cells[2]), cells[3].trim().split(", ").collect()]
+}
+
+/// The rules are in the table of ARCHITECTURE.md, and what it says of each is there.
+#[test]
+fn the_table_of_rules_tells_the_truth() {
+    let document = fs::read_to_string(format!("{ROOT}/ARCHITECTURE.md")).unwrap();
+    let product: Vec<_> = ["operator/feed/src", "operator/placement/src", "operator/src", "sidecar/src"]
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .collect();
+    let named = |end: &str| {
+        let mut found = product.iter().filter(|(path, _)| path.ends_with(&format!("/{end}")));
+        found.next().unwrap_or_else(|| panic!("there is no {end}"))
+    };
+    let mutants = fs::read_to_string(format!("{ROOT}/e2e/tests/model/mutants.rs")).unwrap();
+    let shown = mutants.split("pub(crate) fn searched").next().unwrap();
+    for rule in Rule::ALL {
+        let name = rule.name();
+        let [places, tests, at_stake] = row(&document, name);
+        let places: Vec<_> = places.into_iter().map(named).collect();
+        for (path, text) in &places {
+            assert!(text.contains(&format!("**{name}**")), "{path} does not say {name}");
+        }
+        let question = format!("lacks(Rule::{rule:?})");
+        let is_test = |path: &str| path.contains("/tests") || path.contains("/rule");
+        for (path, _) in product.iter().filter(|(path, text)| !is_test(path) && text.contains(&question)) {
+            assert!(places.iter().any(|(place, _)| place == path), "{name} stands in {path} too");
+        }
+        let (called, files) = tests.split_first().unwrap();
+        assert_eq!(called.trim_end_matches('…'), prefix(name));
+        for file in files {
+            assert!(named(file).1.contains(&format!("fn {}", prefix(name))), "no test of {name} in {file}");
+        }
+        for stake in at_stake {
+            match stake.trim_matches('`') {
+                "model" => {
+                    let rules = Rule::ALL.iter().filter(|rule| rule.name() == name);
+                    let mut taken = rules.filter(|rule| shown.contains(&format!("Rule::{rule:?}")));
+                    assert!(taken.next().is_some(), "the model does not take out {name}");
+                }
+                scenario => {
+                    let path = format!("{ROOT}/e2e/tests/scenarios/{scenario}.rs");
+                    assert!(fs::exists(&path).unwrap(), "there is no {path}");
+                }
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use weir_crds::placement::{Placement, PlacementSpec, PlacementStatus, Removal};
 use weir_feed::digest::slice_of;
 use weir_feed::leader::step::{Outcome, Slice, SliceId};
 use weir_feed::record::Record;
+use weir_feed::rule::{Rule, lacks};
 
 use super::file::{self, StateError};
 use super::lock::Lock;
@@ -210,7 +211,9 @@ impl Slices {
             Ok(None) => refused(format!("{id} does not exist")),
             Ok(Some(mut placement)) => {
                 let (at, of) = (version_of(&placement), placement.spec.term);
-                if (at, of) != (version, term) {
+                // **Compare-and-swap**, as the API server does it.
+                let same_version = at == version || lacks(Rule::CompareAndSwapVersion);
+                if !same_version || of != term && !lacks(Rule::CompareAndSwapTerm) {
                     return refused(format!(
                         "{id} is at version {at} of term {of}, not at version {version} of term {term}"
                     ));

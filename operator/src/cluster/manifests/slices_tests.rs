@@ -77,7 +77,7 @@ fn the_file_is_a_placement_that_a_cluster_takes() {
 }
 
 #[test]
-fn a_write_on_an_old_version_or_an_old_term_changes_nothing() {
+fn compare_and_swap_changes_nothing_on_an_old_version_or_an_old_term() {
     let state = state();
     let (id, record) = record("bunny", 9);
     let created = version(&state.slices.create(&id, 5));
@@ -95,6 +95,15 @@ fn a_write_on_an_old_version_or_an_old_term_changes_nothing() {
         assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
     }
     assert_eq!(fs::read(path(&state, &id)).unwrap(), before);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn every_rule_here_has_tests_that_fail_without_it() {
+    let tests = weir_feed::rule_tests![compare_and_swap_changes_nothing_on_an_old_version_or_an_old_term];
+    for rule in [Rule::CompareAndSwapVersion, Rule::CompareAndSwapTerm] {
+        weir_feed::rule::prove(rule, &[], tests);
+    }
 }
 
 #[test]
