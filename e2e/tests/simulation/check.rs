@@ -36,8 +36,10 @@ struct Told {
     off: BTreeSet<String>,
     /// Not yet marked.
     batch: Vec<Down>,
-    /// Marked, and not yet said to be applied: up to this revision.
+    /// Marked, each up to this revision, and not yet on its disk.
     marked: VecDeque<(u64, Vec<Down>)>,
+    /// The revision that it said it has applied.
+    applied: u64,
     /// The connection of its last welcome.
     welcomed: Option<u64>,
 }
@@ -72,6 +74,10 @@ pub(crate) struct Check {
     pub(crate) restored: Option<u64>,
     /// Sidecars that were started with less on disk than they served before, and have had no mark since.
     outdated: BTreeSet<usize>,
+    /// Names that an old disk brought back to a sidecar that no leader has welcomed since.
+    revived: BTreeSet<(String, usize)>,
+    /// What has come to leaders in this step, which they may not have looked at yet.
+    words: Vec<(usize, Option<u64>)>,
     pub(crate) connections: [VecDeque<u64>; STREAMERS],
 }
 
@@ -89,12 +95,14 @@ impl Check {
         if synced && !told.rows.is_subset(&rows) {
             self.outdated.insert(at);
         }
+        self.revived.retain(|(_, whose)| *whose != at);
+        self.revived.extend(rows.difference(&told.rows).map(|name| (name.clone(), at)));
         told.off.retain(|name| !rows.contains(name));
         told.taken.retain(|name| !rows.contains(name));
         (told.rows, told.holds) = (rows, holds);
         told.batch.clear();
         told.marked.clear();
-        told.welcomed = None;
+        (told.welcomed, told.applied) = (None, 0);
         self.asked[at] = 0;
     }
 
@@ -105,7 +113,8 @@ impl Check {
             Down::Welcome { .. } => {
                 told.batch.clear();
                 told.marked.clear();
-                told.welcomed = Some(conn);
+                (told.welcomed, told.applied) = (Some(conn), 0);
+                self.revived.retain(|(_, whose)| *whose != at);
                 self.connections[at].push_back(now);
             }
             Down::Put(_) | Down::Delete { .. } | Down::Hold { .. } => told.read(frame),
@@ -117,19 +126,11 @@ impl Check {
         }
     }
 
-    /// A sidecar says something; what it has applied while its disk takes nothing may be back after a restart.
-    fn said(&mut self, at: usize, disk_full: bool, frame: &Up) {
+    /// A sidecar says something.
+    fn said(&mut self, at: usize, frame: &Up) {
         if let Up::Applied { revision } = frame {
             self.outdated.remove(&at);
-            if disk_full {
-                return;
-            }
-            let told = &mut self.told[at];
-            while let Some((_, batch)) = told.marked.pop_front_if(|(marked, _)| *marked <= *revision) {
-                for frame in batch {
-                    told.apply(frame);
-                }
-            }
+            self.told[at].applied = *revision;
         }
     }
 
@@ -156,6 +157,15 @@ impl Told {
             _ => {}
         }
         self.batch.push(frame);
+    }
+
+    /// What it has applied is on its disk, which takes writes: it may not be back after a restart.
+    fn is_written(&mut self) {
+        while let Some((_, batch)) = self.marked.pop_front_if(|(marked, _)| *marked <= self.applied) {
+            for frame in batch {
+                self.apply(frame);
+            }
+        }
     }
 
     /// From here on it must.
@@ -215,18 +225,24 @@ impl World {
         match seen {
             Seen::Sent { conn, operator, sidecar, frame } => self.check_sent(conn, operator, at_of(sidecar), &frame),
             Seen::Told { conn, sidecar, frame, .. } => self.check.told(at_of(sidecar), conn, self.now, frame),
-            Seen::Said { sidecar, frame } => {
-                let at = at_of(sidecar);
-                self.check.said(at, self.disks[at].is_full(self.now), &frame);
-            }
+            Seen::Said { sidecar, frame } => self.check.said(at_of(sidecar), &frame),
             Seen::Heard { conn, operator, sidecar, frame } => self.check_heard(conn, operator, at_of(sidecar), &frame),
             Seen::Asked { sidecar } => self.check.asked[at_of(sidecar)] = self.now,
             Seen::Answered { sidecar, names } => {
                 let at = at_of(sidecar);
+                self.excuse_the_revived(at, &names);
                 if let Some(name) = names.iter().find(|name| self.check.told[at].off.contains(*name)) {
                     self.fail(format!("sidecar s{at} serves {name}, which it was told to let go of"));
                 }
             }
+        }
+    }
+
+    /// Without a leader an old disk is all that a sidecar knows.
+    fn excuse_the_revived(&mut self, at: usize, names: &[String]) {
+        for name in names.iter().filter(|name| self.check.revived.contains(&((*name).clone(), at))) {
+            let others = (0..STREAMERS).filter(|other| *other != at);
+            self.check.excused.extend(others.map(|other| (name.clone(), at, other)));
         }
     }
 
@@ -290,12 +306,10 @@ impl World {
 
     /// Word of a sidecar, and of when its streamer asked, has come to a leader.
     fn hear(&mut self, conn: u64, at: usize, asked: Option<u64>) {
-        let now = self.now;
-        if now > self.check.heard[at] + 1_500 {
+        if self.now > self.check.heard[at] + 1_500 {
             self.say(|_| format!("s{at} is heard again on {conn}"));
         }
-        self.check.heard[at] = now;
-        self.check.heard_of[at] = asked.unwrap_or(self.check.heard_of[at]);
+        self.check.words.push((at, asked));
     }
 
     /// Serves it, runs it, or would after a restart.
@@ -329,8 +343,15 @@ impl World {
 
     /// After every step.
     pub(crate) fn check_everything(&mut self) {
+        for (at, asked) in std::mem::take(&mut self.check.words) {
+            self.check.heard[at] = self.now;
+            self.check.heard_of[at] = asked.unwrap_or(self.check.heard_of[at]);
+        }
         for at in 0..STREAMERS {
             let now = self.now;
+            if !self.disks[at].is_full(now) {
+                self.check.told[at].is_written();
+            }
             let healthy = self.is_healthy(at);
             let readable = self.streamers[at].view().is_readable() && self.hosts[streamer_of(at)].runs();
             let since = |known: Option<u64>, holds: bool| if holds { known.or(Some(now)) } else { None };
