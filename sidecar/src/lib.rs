@@ -11,6 +11,7 @@ pub mod replica;
 pub mod run;
 pub mod streamer;
 pub mod sync;
+pub mod waiting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

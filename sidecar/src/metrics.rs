@@ -12,6 +12,8 @@ use weir_feed::frames::ApiState;
 use weir_feed::holder::step::Holder;
 use weir_feed::time::Now;
 
+use crate::waiting::Waiting;
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Asked {
@@ -37,6 +39,11 @@ struct AnswerLabels {
     code: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Waits {
+    reason: &'static str,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics; clones share their values.
@@ -44,6 +51,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Arc<Registry>,
     answers: Family<AnswerLabels, Counter>,
+    waiting: Family<Waits, Gauge>,
     age: Seconds,
     streams: Gauge,
     holds: Gauge,
@@ -69,6 +77,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Arc::default(),
             answers: Family::default(),
+            waiting: Family::default(),
             age: Seconds::default(),
             streams: Gauge::default(),
             holds: Gauge::default(),
@@ -98,6 +107,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("weir_sidecar");
         let r = &mut registry;
         r.register("answers", "Answers to the streamer, by what was asked and status code", self.answers.clone());
+        r.register("waiting", "1 while the sidecar or its streamer waits for this reason", self.waiting.clone());
         r.register_with_unit("replica_age", "Time since an operator was last heard", Unit::Seconds, self.age.clone());
         for (name, help, gauge) in [
             ("streams", "Streams in the replica", &self.streams),
@@ -134,6 +144,14 @@ impl Metrics {
     /// Counts an answer.
     pub fn answered(&self, asked: Asked, code: u16) {
         self.answers.get_or_create(&AnswerLabels { asked, code }).inc();
+    }
+
+    /// What is waited for, in place of what was said before.
+    pub fn wait(&self, reasons: &[Waiting]) {
+        for reason in Waiting::ALL {
+            let waits = i64::from(reasons.contains(reason));
+            self.waiting.get_or_create(&Waits { reason: reason.name() }).set(waits);
+        }
     }
 
     /// Takes over what the state machine knows.

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::replica::Replica;
 use crate::streamer::StreamerApi;
 use crate::sync::Link;
+use crate::waiting::{self, Waiting};
 
 /// Why an operator that listens gives nothing.
 const WAITS: &str = "another instance has this Streamer's name: this one gets nothing until that one is gone";
@@ -342,20 +343,13 @@ impl<C: Connect> Run<C> {
     }
 
     fn show_notes(&self) {
-        let mut notes = Vec::new();
-        if let Some(reason) = self.holder.not_yet(self.clock.now()) {
-            notes.push(format!("the streamer is told to wait: {reason}"));
-        }
-        if self.said.unleased > 0 {
-            notes.push(format!("{} streams with StopCapturing are not served: no lease", self.said.unleased));
-        }
-        if self.said.waits {
-            notes.push(WAITS.to_owned());
-        } else if !self.said.connected {
-            notes.push("no operator listens".to_owned());
-        }
-        let error = self.said.replica_error.as_ref();
-        notes.extend(error.map(|error| format!("the replica cannot be written: {error}")));
+        let reasons = waiting::reasons(&self.holder, self.clock.now());
+        self.metrics.wait(&reasons);
+        let note = |reason: &Waiting| match (reason, &self.said.replica_error) {
+            (Waiting::ReplicaNotWritten, Some(error)) => format!("{} ({error})", reason.line()),
+            _ => reason.line(),
+        };
+        let notes: Vec<String> = reasons.iter().map(note).collect();
         self.readiness.send_if_modified(|readiness| {
             let changed = readiness.notes != notes;
             readiness.notes = notes;

@@ -171,6 +171,11 @@ impl Holder {
         }
     }
 
+    /// Its streamer runs what it cannot be given now, or may, and is told to wait when it asks for it.
+    pub fn withholds(&self) -> bool {
+        self.rows.holds().keys().any(|name| self.rows.row(name).is_none() && self.may_be_running(name))
+    }
+
     /// Whether leaving a held name out of the plain answer could stop it: a streamer that asks by name would ask first.
     fn would_be_stopped(&self, name: &str) -> bool {
         !self.watch.asks_by_name && self.may_be_running(name)
