@@ -44,19 +44,19 @@ fn alone(rule: Rule) -> &'static [Test] {
             truth::bump_exceeds_the_delete_that_ended_what_the_holder_served,
         ],
         Rule::UnsyncedIs503 => rule_tests![
-            rules::until_synced_it_answers_503,
-            rules::until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds,
-            rules::until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of,
+            rules::answer::until_synced_it_answers_503,
+            rules::answer::until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds,
+            rules::answer::until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of,
         ],
         Rule::Silence => rule_tests![
-            rules::silence_leaves_a_connection_and_drops_what_no_mark_followed,
-            rules::silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent,
-            rules::silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk,
-            rules::silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends,
+            rules::link::silence_leaves_a_connection_and_drops_what_no_mark_followed,
+            rules::link::silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent,
+            rules::link::silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk,
+            rules::link::silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends,
         ],
         Rule::TermOfSidecar => rule_tests![
-            rules::term_a_lower_one_than_stored_is_never_listened_to,
-            rules::term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too,
+            rules::link::term_a_lower_one_than_stored_is_never_listened_to,
+            rules::link::term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too,
         ],
         Rule::Final => rule_tests![
             rows::tests::final_an_epoch_that_was_stopped_is_never_served_again_only_a_greater_one,
@@ -64,7 +64,7 @@ fn alone(rule: Rule) -> &'static [Test] {
         ],
         Rule::Keep => rule_tests![
             rows::tests::keep_nothing_is_dropped_or_replaced_for_a_record_below_the_rows_epoch,
-            rules::keep_and_final_show_in_the_next_hello,
+            rules::link::keep_and_final_show_in_the_next_hello,
         ],
         Rule::Released => rule_tests![feed::released_counts_only_for_the_epoch_of_the_record],
         Rule::Evidence => rule_tests![
@@ -80,10 +80,10 @@ fn alone(rule: Rule) -> &'static [Test] {
             rules::evidence::evidence_is_no_silence,
         ],
         Rule::EvidenceOfApi => rule_tests![rules::evidence::evidence_is_no_api_that_cannot_be_read],
-        Rule::ReportOfRows => rule_tests![rules::report_a_hello_says_what_is_served_with_its_grant_and_what_runs],
+        Rule::ReportOfRows => rule_tests![rules::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs],
         Rule::ReportOfRuns => rule_tests![
-            rules::report_a_hello_says_what_is_served_with_its_grant_and_what_runs,
-            rules::report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading,
+            rules::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs,
+            rules::link::report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading,
         ],
         Rule::Lease => rule_tests![
             rules::lease::lease_a_stream_that_stops_is_served_only_while_it_runs,
