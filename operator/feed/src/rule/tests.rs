@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::proof::prefix;
-use super::{Rule, Test, prove};
+use super::{Rule, Test, lacks, prove, without};
 use crate::holder::{rows, rules};
 use crate::leader::tests::{feed, lease, settle, truth};
 use crate::rule_tests;
@@ -130,6 +130,29 @@ fn every_rule_has_tests_of_its_name_that_fail_without_it() {
     }
     let elsewhere: Vec<&Rule> = Rule::ALL.iter().filter(|rule| alone(**rule).is_empty()).collect();
     assert_eq!(elsewhere, [&Rule::Adopt]);
+}
+
+/// The proof itself can fail.
+#[test]
+fn a_test_of_another_name_or_one_that_passes_without_its_rule_proves_nothing() {
+    fn gate_asks() {
+        assert!(!lacks(Rule::Gate));
+    }
+    fn asks() {
+        gate_asks();
+    }
+    fn gate_is_of_no_interest() {}
+    fn gate_is_second_to_adopt() {
+        assert!(!(lacks(Rule::Gate) && lacks(Rule::Adopt)));
+    }
+    let proves = |first: &'static [Rule], tests: &'static [Test]| without(&[], || prove(Rule::Gate, first, tests));
+    assert!(proves(&[], rule_tests![gate_asks]));
+    assert!(!proves(&[], rule_tests![asks]));
+    assert!(!proves(&[], rule_tests![gate_is_of_no_interest]));
+    assert!(!proves(&[], rule_tests![gate_is_second_to_adopt]));
+    assert!(proves(&[Rule::Adopt], rule_tests![gate_is_second_to_adopt]));
+    assert!(!proves(&[Rule::Adopt], rule_tests![gate_asks]), "it is missed alone");
+    gate_asks();
 }
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
