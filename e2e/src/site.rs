@@ -323,6 +323,14 @@ impl Site {
         Ok(())
     }
 
+    /// Whether no two have read any of `streams` at one instant since `since`, whatever else is excused.
+    pub fn ensure_never_twice(&self, streams: &BTreeSet<String>, since: Duration) -> Result<()> {
+        let overlaps = self.registry.overlaps(since);
+        let twice: Vec<_> = overlaps.iter().filter(|overlap| streams.contains(&overlap.stream)).collect();
+        ensure!(twice.is_empty(), "captured twice: {twice:#?}");
+        Ok(())
+    }
+
     /// Every record of the namespace, by media name.
     pub async fn records(&self) -> Result<BTreeMap<String, Value>> {
         let mut records = BTreeMap::new();
