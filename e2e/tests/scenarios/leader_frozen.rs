@@ -9,8 +9,9 @@ use weir_e2e::site::{Kind, Plan, Site, until};
 
 #[tokio::test]
 async fn leader_frozen() -> Result<()> {
-    let site = Site::start("leader_frozen", Plan { operators: 2, proxied: true, ..Plan::default() }).await?;
-    let names = site.apply_streams(30).await?;
+    let site =
+        Site::start("leader_frozen", Plan { operators: 2, proxied: true, supervised: true, ..Plan::default() }).await?;
+    let names = site.apply_of_both_policies(15).await?;
     site.await_captured_once(&names).await?;
     let old = site.await_leader().await?;
     let new = 1 - old;
@@ -35,7 +36,7 @@ async fn leader_frozen() -> Result<()> {
     })
     .await?;
     site.await_captured_once(&names).await?;
-    site.tell_dark("leader frozen, streamer killed", &lost, killed);
+    site.tell_dark_by_policy("leader frozen, streamer killed", &lost, killed);
     let moved = site.registry.now();
     let records = site.records().await?;
     for name in &lost {
