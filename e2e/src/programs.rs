@@ -67,6 +67,11 @@ impl Programs {
         command.args(["build", "--workspace", "--quiet", "--color", "never"]);
         command.args(NAMES.iter().flat_map(|name| ["--bin", name]));
         command.arg("--manifest-path").arg(manifest).args(&output.args);
+        // What cargo tells a test of its package would be news to build scripts: they would run again, and what needs them.
+        let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
         let built = command.output().await;
         let built = built.with_context(|| format!("cannot start {}: is the Rust toolchain gone?", cargo.display()))?;
         if !built.status.success() {
