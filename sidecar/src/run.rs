@@ -135,6 +135,8 @@ impl<C: Connect> Run<C> {
     /// Runs until it is told to shut down, or superseded.
     pub async fn run(mut self, mut incoming: mpsc::Receiver<Event>, shutdown: CancellationToken) -> Exit {
         self.readiness.send_modify(|readiness| readiness.ready = true);
+        // The streamer is read before a leader can be there to be told of it.
+        self.tick();
         loop {
             let ping = self.holder.periods().ping;
             let tick = Duration::from_millis((ping / 5).clamp(20, 200));

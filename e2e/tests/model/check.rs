@@ -16,6 +16,10 @@ const FOUND: u64 = 5 * UNIT;
 /// waits, what an old one's silence takes, and a release.
 const HEALED: u64 = 16 * UNIT;
 
+/// What is left of a lease, at least, when nobody leads any more: a poll and two pings have passed since the request that
+/// it counts from, and the next leader has to be found.
+const LEASED: u64 = 6 * UNIT;
+
 /// A leader counts from the last it heard, or from when it began to lead; this much less may have passed since.
 const SLACK: u64 = 2 * UNIT;
 
@@ -34,6 +38,8 @@ pub(crate) struct Check {
     lost_since: [Option<u64>; 2],
     /// When an operator that leads last heard of it, or nobody led.
     heard_of: [u64; 2],
+    /// Under `StopCapturing`: since when nobody has led, and since when somebody does again who may not be found yet.
+    unled: Option<(u64, Option<u64>)>,
     /// The write that lands now has not been given up for long.
     pub(crate) forgives: bool,
     /// It was truly unreachable when its stream moved.
@@ -131,10 +137,26 @@ impl World {
     /// A streamer stopped the stream because an answer left it out.
     pub(crate) fn was_stopped(&mut self, at: usize) {
         // One that stops when it is cut off does so.
-        let means_to = self.partition == Partition::StopCapturing && self.check.lost_since[at].is_some();
+        let means_to = self.partition == Partition::StopCapturing
+            && (self.check.lost_since[at].is_some() || self.was_unled_for(LEASED));
         if self.check.known[at] && !means_to {
             self.fail(format!("s{at} stops a stream that is its own, for an answer of one who does not know"));
         }
+    }
+
+    fn was_unled_for(&self, units: u64) -> bool {
+        self.check.unled.is_some_and(|(since, until)| until.unwrap_or(self.mono()) >= since + units)
+    }
+
+    fn look_for_a_leader(&mut self) {
+        let mono = self.mono();
+        let led = (0..2).any(|operator| self.operators[operator].leads(mono));
+        self.check.unled = match self.check.unled {
+            None if led => None,
+            Some((_, Some(until))) if led && mono >= until + FOUND => None,
+            Some((since, until)) if led => Some((since, Some(until.unwrap_or(mono)))),
+            unled => Some((unled.map_or(mono, |(since, _)| since), None)),
+        };
     }
 
     /// After every phase.
@@ -142,6 +164,14 @@ impl World {
         for at in 0..2 {
             self.look_for(at);
         }
+        if self.partition == Partition::StopCapturing {
+            self.look_for_a_leader();
+        }
+        self.check_captures();
+    }
+
+    /// Whenever a streamer begins to capture.
+    pub(crate) fn check_captures(&mut self) {
         if self.streamers[0].captures() && self.streamers[1].captures() {
             let excused = self.partition == Partition::KeepCapturing && self.check.excused != [false, false];
             if !excused {

@@ -10,7 +10,8 @@ use crate::situation::{NOT_PLACED, PLACED, Situation};
 use crate::streamer::Habits;
 
 /// It asks by name, has an API, and boots with its old configuration.
-pub(crate) const API: Habits = Habits { asks_by_name: true, has_api: true, keeps_configuration: true };
+pub(crate) const API: Habits =
+    Habits { asks_by_name: true, has_api: true, keeps_configuration: true, polls_late: false };
 
 /// The same without an API.
 pub(crate) const DEAF: Habits = Habits { has_api: false, ..API };

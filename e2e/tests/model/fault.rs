@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     LoseNode(usize, u64),
     /// The streamer's API does not answer.
     Mute(usize, u64),
+    /// The streamer does not poll, and captures on.
+    Stall(usize, u64),
     /// A sidecar and one operator, or both.
     Partition(usize, Option<usize>, Way, u64),
     /// The API's storage, from a copy.
@@ -77,6 +79,7 @@ pub(crate) enum End {
     ThawSidecar(usize),
     BootStreamer(usize),
     Answers(usize),
+    Polls(usize),
     Heal(usize),
 }
 
@@ -98,13 +101,17 @@ impl World {
         match fault {
             Fault::CrashOperator(at, _) | Fault::FreezeOperator(at, _) => self.operators[at].runs(),
             Fault::CutOff(at, _) => self.operators[at].up && !self.operators[at].cut_off,
-            Fault::Write(at, _) => self.operators[at].runs() && self.operators[at].next_write.is_none(),
+            // One write at a time is late: else even what fences it may be lost for as long as the explorer likes.
+            Fault::Write(at, _) => {
+                self.operators[at].runs() && self.operators[at].next_write.is_none() && self.api.late.is_empty()
+            }
             Fault::CrashSidecar(at, _) | Fault::LoseSidecar(at, _) | Fault::FreezeSidecar(at, _) => {
                 self.sidecars[at].runs()
             }
             Fault::Persist(at, _) => self.sidecars[at].runs() && self.sidecars[at].next_write.is_none(),
             Fault::CrashStreamer(at, _) => self.streamers[at].up,
             Fault::CrashNode(at, _) | Fault::LoseNode(at, _) => self.streamers[at].up && self.sidecars[at].up,
+            Fault::Stall(at, _) => self.streamers[at].up && !self.streamers[at].stalled,
             Fault::Mute(at, _) => self.streamers[at].habits.has_api && !self.streamers[at].mute,
             Fault::Partition(at, ..) => self.network.cut[at] == [Cut::default(); 2],
             // One that is younger than the last renewal of the Lease could not be told from what it replaces.
@@ -165,6 +172,10 @@ impl World {
             Fault::Mute(at, units) => {
                 self.streamers[at].mute = true;
                 self.ends_in(units, End::Answers(at));
+            }
+            Fault::Stall(at, units) => {
+                self.streamers[at].stalled = true;
+                self.ends_in(units, End::Polls(at));
             }
             Fault::Partition(at, operator, way, units) => {
                 let cut = Cut { up: way != Way::Down, down: way != Way::Up };
@@ -295,6 +306,10 @@ impl World {
             End::Answers(at) => {
                 self.say(|| format!("the API of streamer s{at} answers again"));
                 self.streamers[at].mute = false;
+            }
+            End::Polls(at) => {
+                self.say(|| format!("streamer s{at} polls again"));
+                self.streamers[at].stalled = false;
             }
             End::Heal(at) => {
                 self.say(|| format!("s{at} is connected again"));

@@ -26,6 +26,8 @@ pub(crate) enum Fate {
     DiesBefore,
     /// It dies after it, before it can tell anybody.
     DiesAfter,
+    /// It takes a unit.
+    Slow,
 }
 
 /// One sidecar.
@@ -44,6 +46,8 @@ pub(crate) struct Sidecar {
     /// A reading of the streamer's API is under way.
     pub(crate) reading: bool,
     pub(crate) next_write: Option<Fate>,
+    /// A write that is under way, and when (monotonic ms) it ends.
+    writing: Option<(u64, Changes)>,
 }
 
 impl Disk {
@@ -84,6 +88,7 @@ impl Sidecar {
             next_dial: 0,
             reading: false,
             next_write: None,
+            writing: None,
         }
     }
 
@@ -122,7 +127,7 @@ impl World {
         self.say(|| format!("sidecar s{at} dies"));
         let sidecar = self.sidecar(at);
         (sidecar.up, sidecar.frozen, sidecar.link, sidecar.reading) = (false, false, None, false);
-        sidecar.next_write = None;
+        (sidecar.next_write, sidecar.writing) = (None, None);
         self.end_connections(|connection| connection.sidecar == at, told);
     }
 
@@ -139,8 +144,12 @@ impl World {
         if !self.sidecars[at].runs() {
             return;
         }
-        self.sidecar_step(at, Input::Tick);
         let mono = self.mono();
+        if let Some((_, changes)) = self.sidecar(at).writing.take_if(|(due, _)| *due <= mono) {
+            self.sidecar(at).disk.write(&changes);
+            self.sidecar_step(at, Input::Persisted(Ok(())));
+        }
+        self.sidecar_step(at, Input::Tick);
         let sidecar = &self.sidecars[at];
         if !sidecar.runs() || sidecar.link.is_some() || mono < sidecar.next_dial {
             return;
@@ -211,11 +220,16 @@ impl World {
     }
 
     fn persist(&mut self, at: usize, changes: &Changes) {
+        let due = self.mono() + UNIT;
         match self.sidecar(at).next_write.take() {
             Some(Fate::DiesBefore) => return self.crash_sidecar(at, true),
             Some(Fate::DiesAfter) => {
                 self.sidecar(at).disk.write(changes);
                 return self.crash_sidecar(at, true);
+            }
+            Some(Fate::Slow) => {
+                self.sidecar(at).writing = Some((due, changes.clone()));
+                return;
             }
             None => self.sidecar(at).disk.write(changes),
         }

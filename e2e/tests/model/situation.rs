@@ -19,6 +19,14 @@ pub(crate) enum Situation {
     Quiet,
     /// s0 is cut off and captures on, the stream has moved to s1; it can be reached again after so many units.
     CutOff(u64),
+    /// s0 is cut off, and about to be gone; it can be reached again after so many units.
+    Lost(u64),
+    /// Like `CutOff`; and now s1 is cut off, for so many units, and s0 can be reached again.
+    CutOffInTurn(u64),
+    /// The stream was moved from s0 to s1 in order, which is now cut off for so many units.
+    MovedAndCutOff(u64),
+    /// Operator 0 is frozen and thaws after so many units, operator 1 leads.
+    Frozen(u64),
     /// s0's node is down, the stream has moved to s1; it comes back after so many units.
     Down(u64),
     /// The stream was moved from s0 to s1 in order.
@@ -70,6 +78,22 @@ impl Situation {
                 world.run_units(15);
                 world.ends_in(units, End::Heal(0));
             }
+            Self::Lost(units) => {
+                world.network.cut[0] = [Cut { up: true, down: true }; 2];
+                world.run_units(4);
+                world.ends_in(units, End::Heal(0));
+            }
+            Self::CutOffInTurn(units) => {
+                world.network.cut[0] = [Cut { up: true, down: true }; 2];
+                world.run_units(15);
+                world.network.cut = [[Cut::default(); 2], [Cut { up: true, down: true }; 2]];
+                world.ends_in(units, End::Heal(1));
+            }
+            Self::Frozen(units) => {
+                world.operator(0).frozen = true;
+                world.run_units(12);
+                world.ends_in(units, End::ThawOperator(0));
+            }
             Self::Down(units) => {
                 world.crash_streamer(0);
                 world.crash_sidecar(0, false);
@@ -77,7 +101,7 @@ impl Situation {
                 world.ends_in(units, End::StartSidecar(0));
                 world.ends_in(units, End::BootStreamer(0));
             }
-            Self::Moved => {
+            Self::Moved | Self::MovedAndCutOff(_) => {
                 world.stored().wishes.drained = Some(0);
                 world.declared();
                 world.rest();
@@ -85,6 +109,10 @@ impl Situation {
                 world.declared();
                 world.rest();
             }
+        }
+        if let Self::MovedAndCutOff(units) = self {
+            world.network.cut[1] = [Cut { up: true, down: true }; 2];
+            world.ends_in(units, End::Heal(1));
         }
         world.begun = true;
         world

@@ -17,6 +17,8 @@ pub(crate) struct Habits {
     pub(crate) has_api: bool,
     /// Over a restart.
     pub(crate) keeps_configuration: bool,
+    /// It polls in the second half of each unit.
+    pub(crate) polls_late: bool,
 }
 
 /// One streamer.
@@ -28,6 +30,8 @@ pub(crate) struct Streamer {
     pub(crate) running: bool,
     /// Its API does not answer.
     pub(crate) mute: bool,
+    /// It captures, and does not poll.
+    pub(crate) stalled: bool,
     boots: u8,
     /// Times in a row that its supervisor heard that it may not live.
     unfit: u8,
@@ -35,7 +39,7 @@ pub(crate) struct Streamer {
 
 impl Streamer {
     pub(crate) fn new(habits: Habits) -> Self {
-        Self { habits, up: false, running: false, mute: false, boots: 0, unfit: 0 }
+        Self { habits, up: false, running: false, mute: false, stalled: false, boots: 0, unfit: 0 }
     }
 
     pub(crate) fn captures(self) -> bool {
@@ -46,7 +50,7 @@ impl Streamer {
 impl World {
     pub(crate) fn boot_streamer(&mut self, at: usize) {
         let streamer = &mut self.streamers[at];
-        streamer.up = true;
+        (streamer.up, streamer.stalled) = (true, false);
         streamer.boots += 1;
         streamer.running &= streamer.habits.keeps_configuration;
         let running = streamer.running;
@@ -90,7 +94,8 @@ impl World {
     }
 
     pub(crate) fn poll(&mut self, at: usize) {
-        if !self.streamers[at].up {
+        let Streamer { up, stalled, habits, .. } = self.streamers[at];
+        if !up || stalled || habits.polls_late != (self.phase >= 3) {
             return;
         }
         let Some(listed) = self.is_given(at, Request::All) else {
@@ -123,6 +128,8 @@ impl World {
     fn begin(&mut self, at: usize) {
         if !std::mem::replace(&mut self.streamers[at].running, true) {
             self.say(|| format!("s{at} captures"));
+            // Who is asked later in this phase has not let go yet.
+            self.check_captures();
         }
     }
 

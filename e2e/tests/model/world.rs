@@ -142,9 +142,8 @@ impl World {
             1 => (0..2).for_each(|at| self.run_sidecar(at)),
             _ => {
                 (0..2).for_each(|at| self.show_api(at));
-                if self.phase < 3 {
-                    (0..2).for_each(|at| self.poll(at));
-                } else if self.partition == Partition::StopCapturing {
+                (0..2).for_each(|at| self.poll(at));
+                if self.phase >= 3 && self.partition == Partition::StopCapturing {
                     (0..2).for_each(|at| self.supervise(at));
                 }
             }

@@ -55,6 +55,8 @@ rules! {
     UnsyncedIs503: "503 until synced";
     /// A connection that says nothing is left.
     Silence: "Silence";
+    /// So is one whose leader, by its own last ping, may not speak any more.
+    SpokenOut: "Silence";
     /// A sidecar never listens to a lower term than it has stored.
     TermOfSidecar: "Term";
     /// An epoch that was stopped is never served again.
@@ -83,9 +85,11 @@ rules! {
     GrantAfterFormer: "Grant";
     /// It does not begin again for rows that another sidecar's grants exceed.
     GrantToBest: "Grant";
+    /// It does not begin again for a row that somebody else may be running, as far as no record settles it.
+    GrantAlone: "Grant";
     /// Nobody is given what a Streamer may be serving under a lease of the last leader, who has not been heard since.
     Unheard: "Gate";
-    /// A streamer is gone after lease + poll + kill, and not a ping earlier.
+    /// A streamer is gone only when there was time to kill it after its lease.
     LeaseOver: "Lease";
     /// What a streamer captures before it has asked anybody is shown.
     Boot: "Boot";

@@ -61,7 +61,26 @@ pub struct Session {
 }
 
 impl Holder {
-    /// **Report**: a connection stands, and the hello says everything that is held, and what runs.
+    /// A connection stands. The hello of an empty replica waits for the first reading of its streamer, which is
+    /// under way, if that does not take long: nobody else may know what runs there.
+    pub(super) fn connected(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let unread = self.watch.read.is_none() && self.watch.reading.is_some();
+        if unread && !self.meta.synced && !lacks(Rule::ReportOfRuns) {
+            self.greets_by = Some(now.mono.saturating_add(self.periods().ping * 2));
+        } else {
+            self.greet(now, out);
+        }
+    }
+
+    /// The hello that has waited.
+    pub(super) fn mind_hello(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let due = |by: &mut u64| self.watch.read.is_some() || now.mono >= *by;
+        if self.greets_by.take_if(due).is_some() {
+            self.greet(now, out);
+        }
+    }
+
+    /// **Report**: the hello says everything that is held, and what runs.
     pub(super) fn greet(&mut self, now: Now, out: &mut Vec<Effect>) {
         let told = if lacks(Rule::ReportOfRuns) { Some(BTreeMap::new()) } else { self.runs() };
         out.push(Effect::Send(Up::Hello(Box::new(Hello {
@@ -294,13 +313,10 @@ impl Holder {
             return;
         };
         let silent = now.mono.saturating_sub(session.heard);
-        if lacks(Rule::Silence) {
-            return;
-        }
-        if silent >= self.periods().silence {
+        if silent >= self.periods().silence && !lacks(Rule::Silence) {
             return self.leave(Why::Silent(silent), out);
         }
-        if let Some(until) = session.speaks_until.filter(|until| now.mono >= *until) {
+        if let Some(until) = session.speaks_until.filter(|until| now.mono >= *until && !lacks(Rule::SpokenOut)) {
             self.leave(Why::SpokenOut(now.mono - until), out);
         }
     }

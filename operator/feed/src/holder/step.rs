@@ -99,6 +99,8 @@ pub struct Holder {
     pub(super) pending: BTreeMap<String, Pending>,
     pub(super) lease: Lease,
     pub(super) session: Option<Session>,
+    /// By when the hello is said, which waits for the first reading of the streamer.
+    pub(super) greets_by: Option<u64>,
     pub(super) started: u64,
     /// The last step, monotonic ms.
     pub(super) last_step: u64,
@@ -129,6 +131,7 @@ impl Holder {
             pending: BTreeMap::new(),
             lease: Lease::default(),
             session: None,
+            greets_by: None,
             started: now.mono,
             last_step: now.mono,
             stalled: 0,
@@ -150,8 +153,11 @@ impl Holder {
         }
         self.mind_lease(now);
         match input {
-            Input::Connected => self.greet(now, &mut out),
-            Input::Disconnected => self.part(),
+            Input::Connected => self.connected(now, &mut out),
+            Input::Disconnected => {
+                self.greets_by = None;
+                self.part();
+            }
             Input::Frame(frame) => self.hear(frame, now, &mut out),
             Input::Asked { number, request, host } => self.asked(number, &request, host, now, &mut out),
             Input::LeaseAsked { number } => {
@@ -171,6 +177,7 @@ impl Holder {
                 }
             }
         }
+        self.mind_hello(now, &mut out);
         self.follow_up(now, &mut out);
         out
     }

@@ -65,7 +65,20 @@ impl Leader {
         let told = (session.has_applied_all() && session.dirty.is_empty()) || lacks(Rule::GrantOfApplied);
         let former = self.observed(now) < session.former_until && !lacks(Rule::GrantAfterFormer);
         let outdone = self.is_outdone(id, session) && !lacks(Rule::GrantToBest);
-        report.at.filter(|_| heard && told && !former && !outdone)
+        report.at.filter(|_| heard && told && !former && !outdone && self.has_to_itself(id, session, now))
+    }
+
+    /// Nobody else may be running what it has: it comes back with a row that is above a restored record, and that record's
+    /// holder captures the stream.
+    fn has_to_itself(&self, id: &StreamerId, session: &Session, now: Now) -> bool {
+        let rows = session.have.iter().filter_map(|(name, have)| Some((name, have.row.as_ref()?.0)));
+        let mut unsettled = rows.filter(|(name, epoch)| {
+            let stream = StreamId { namespace: id.namespace.clone(), name: (*name).clone() };
+            let stops = self.want(&stream).is_some_and(|want| want.partition == Partition::StopCapturing);
+            let by_record = |record: &Record| record.epoch == *epoch && record.streamers().all(|name| name == id.name);
+            stops && !self.record(&stream).is_some_and(by_record) && !self.gate_open(&stream, &id.name, now)
+        });
+        unsettled.next().is_none() || lacks(Rule::GrantAlone)
     }
 
     /// It has a row under an epoch that another sidecar exceeds: a restored record that is not corrected yet.

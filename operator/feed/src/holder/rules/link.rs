@@ -215,6 +215,30 @@ pub(crate) fn report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading() 
 }
 
 #[test]
+pub(crate) fn report_of_an_empty_replica_waits_for_the_first_reading_of_its_streamer() {
+    let hello_of = |rig: &Rig| match rig.sent.last() {
+        Some(Up::Hello(hello)) => Some(hello.runs.clone()),
+        _ => None,
+    };
+    let mut read = Rig::new(true);
+    assert_eq!(read.tick_to(10), [Effect::ReadApi]);
+    read.step(Input::Connected);
+    assert_eq!(hello_of(&read), None, "the leader would mark the replica complete");
+    let runs = BTreeMap::from([("a".to_owned(), Run::Capture)]);
+    let (external, load) = (External::Untold, Load::default());
+    read.step(Input::ApiRead(Ok(Reading { id: "boot".into(), runs: runs.clone(), external, load })));
+    assert_eq!(hello_of(&read), Some(Some(runs)));
+
+    let mut hung = Rig::new(true);
+    assert_eq!(hung.tick_to(10), [Effect::ReadApi]);
+    hung.step(Input::Connected);
+    hung.tick_to(2_009);
+    assert_eq!(hello_of(&hung), None);
+    hung.tick_to(2_010);
+    assert_eq!(hello_of(&hung), Some(None), "one that hangs is not waited for");
+}
+
+#[test]
 fn report_an_api_that_fails_later_leaves_what_was_known() {
     let mut rig = Rig::synced(true);
     rig.read("boot", &["x"]);

@@ -133,6 +133,26 @@ pub(crate) fn grant_nothing_for_a_row_that_another_sidecar_proves_old() {
 }
 
 #[test]
+pub(crate) fn grant_nothing_for_a_row_above_the_record_while_somebody_else_runs_the_stream() {
+    let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
+    stage.give(Input::Wants { wants: [(stream("a"), stops("a"))].into() });
+    let runs = Some(BTreeMap::from([("a".to_owned(), Run::Capture)]));
+    let one = stage.connect_as(Hello { held: vec![held("a", "s1", 5)], runs, ..hello("s1") }, true);
+    stage.pass(8_000, &[one]);
+    let above = stage.record("a").unwrap().epoch + 1;
+    let two = stage.connect_as(Hello { held: vec![held("a", "s2", above)], ..hello("s2") }, true);
+    stage.pass(2_000, &[one, two]);
+    assert_eq!(stage.record("a").unwrap().streamer, "s2", "corrected");
+    says(&mut stage, two, ASKED);
+    assert_eq!(lease(&mut stage, two), None, "s1 has not let go of it yet");
+    stage.give(Input::Frame { conn: one, frame: Up::Runs { set: BTreeMap::new(), gone: vec!["a".into()] } });
+    let deleted = stage.record("a").unwrap().epoch;
+    stage.give(Input::Frame { conn: one, frame: Up::Released { name: "a".into(), epoch: deleted } });
+    says(&mut stage, two, ASKED);
+    assert_eq!(lease(&mut stage, two), Some(77));
+}
+
+#[test]
 fn a_record_says_stop_capturing_only_when_its_holder_surely_has_it() {
     let (mut stage, one, two) = two();
     stage.plan("a", place("a", "s1"));
