@@ -18,6 +18,8 @@ const KNOWN: u64 = 8_000;
 /// So long (ms) after a streamer can be reached again it captures nothing any more that it lost meanwhile: what a leader
 /// waits for, a silent connection, another one, and two polls.
 const HEALED: u64 = 16_000;
+/// What a disk has refused is written and said to be applied within so many ms, when it takes writes again.
+const WRITTEN: u64 = 1_000;
 /// A leader that has said nothing for so long (ms) does not lead.
 const LEADS: u64 = 1_000;
 /// Processes run in steps of so many ms: nothing is known more exactly.
@@ -29,6 +31,8 @@ const READ: u64 = 4_000;
 #[derive(Debug, Default)]
 struct Told {
     rows: BTreeSet<String>,
+    /// Given by a batch that it has said it has applied, and not taken since: on its disk.
+    kept: BTreeSet<String>,
     holds: BTreeSet<String>,
     /// Taken from it by a frame that it has read, and not given since.
     taken: BTreeSet<String>,
@@ -56,8 +60,6 @@ pub(crate) struct Check {
     heard_of: [u64; STREAMERS],
     /// Hellos that are looked into, by connection: when its streamer asked, by each.
     knocks: BTreeMap<u64, Option<u64>>,
-    /// When each streamer's last request was read.
-    asked: [u64; STREAMERS],
     /// Since when its API has been readable.
     readable: [Option<u64>; STREAMERS],
     /// Since when each runs what it runs.
@@ -74,6 +76,8 @@ pub(crate) struct Check {
     pub(crate) restored: Option<u64>,
     /// Sidecars that were started with less on disk than they served before, and have had no mark since.
     outdated: BTreeSet<usize>,
+    /// Sidecars whose disk was wiped, put back, or took no writes when they said that they have applied something.
+    pub(crate) disk_lost: [bool; STREAMERS],
     /// Names that an old disk brought back to a sidecar that no leader has welcomed since.
     revived: BTreeSet<(String, usize)>,
     /// What has come to leaders in this step, which they may not have looked at yet.
@@ -86,11 +90,20 @@ fn at_of(sidecar: HostId) -> usize {
 }
 
 impl Check {
-    /// A sidecar starts with this on its disk, of which it may know that it is not complete.
-    pub(crate) fn starts_with(&mut self, at: usize, synced: bool, rows: Vec<String>, holds: Vec<String>) {
+    /// A sidecar starts with this on its disk, of which it may know that it is not complete. The error is what it has acknowledged
+    /// and is lost.
+    pub(crate) fn starts_with(
+        &mut self,
+        at: usize,
+        synced: bool,
+        rows: Vec<String>,
+        holds: Vec<String>,
+    ) -> Result<(), String> {
         let told = &mut self.told[at];
         let (rows, holds): (BTreeSet<String>, BTreeSet<String>) =
             (rows.into_iter().collect(), holds.into_iter().collect());
+        let lost: Vec<String> = told.kept.difference(&rows).chain(told.off.intersection(&rows)).cloned().collect();
+        told.kept.clone_from(&rows);
         self.outdated.remove(&at);
         if synced && !told.rows.is_subset(&rows) {
             self.outdated.insert(at);
@@ -103,7 +116,10 @@ impl Check {
         told.batch.clear();
         told.marked.clear();
         (told.welcomed, told.applied) = (None, 0);
-        self.asked[at] = 0;
+        if std::mem::take(&mut self.disk_lost[at]) || lost.is_empty() {
+            return Ok(());
+        }
+        Err(format!("s{at} starts without what it has acknowledged of {lost:?}"))
     }
 
     /// A sidecar hears a leader.
@@ -127,9 +143,10 @@ impl Check {
     }
 
     /// A sidecar says something.
-    fn said(&mut self, at: usize, frame: &Up) {
+    fn said(&mut self, at: usize, disk_full: bool, frame: &Up) {
         if let Up::Applied { revision } = frame {
             self.outdated.remove(&at);
+            self.disk_lost[at] |= disk_full;
             self.told[at].applied = *revision;
         }
     }
@@ -153,7 +170,10 @@ impl Told {
                 self.taken.remove(&put.name);
                 self.rows.insert(put.name.clone());
             }
-            Down::Delete { name, .. } => drop(self.taken.insert(name.clone())),
+            Down::Delete { name, .. } => {
+                self.kept.remove(name);
+                self.taken.insert(name.clone());
+            }
             _ => {}
         }
         self.batch.push(frame);
@@ -171,7 +191,12 @@ impl Told {
     /// From here on it must.
     fn apply(&mut self, frame: Down) {
         match frame {
-            Down::Put(put) => drop(self.holds.remove(&put.name)),
+            Down::Put(put) => {
+                self.holds.remove(&put.name);
+                if !self.taken.contains(&put.name) {
+                    self.kept.insert(put.name);
+                }
+            }
             Down::Delete { name, .. } => {
                 self.holds.remove(&name);
                 if self.taken.contains(&name) {
@@ -225,9 +250,11 @@ impl World {
         match seen {
             Seen::Sent { conn, operator, sidecar, frame } => self.check_sent(conn, operator, at_of(sidecar), &frame),
             Seen::Told { conn, sidecar, frame, .. } => self.check.told(at_of(sidecar), conn, self.now, frame),
-            Seen::Said { sidecar, frame } => self.check.said(at_of(sidecar), &frame),
+            Seen::Said { sidecar, frame } => {
+                let at = at_of(sidecar);
+                self.check.said(at, self.disks[at].was_full(self.now, WRITTEN), &frame);
+            }
             Seen::Heard { conn, operator, sidecar, frame } => self.check_heard(conn, operator, at_of(sidecar), &frame),
-            Seen::Asked { sidecar } => self.check.asked[at_of(sidecar)] = self.now,
             Seen::Answered { sidecar, names } => {
                 let at = at_of(sidecar);
                 self.excuse_the_revived(at, &names);

@@ -269,16 +269,13 @@ impl World {
         }
         for operator in 0..OPERATORS {
             self.thaw(operator);
-            // A leader that has no reason to write does not notice that the storage went back.
-            if self.check.restored.is_some() {
-                self.kill(operator);
-            }
             self.after(400, Event::Start(operator));
         }
         for at in 0..STREAMERS {
             self.thaw(sidecar_of(at));
             self.thaw(streamer_of(at));
-            self.disks[at].full_until.store(0, Ordering::Relaxed);
+            let full_until = self.now.min(self.disks[at].full_until.load(Ordering::Relaxed));
+            self.disks[at].full_until.store(full_until, Ordering::Relaxed);
             let mut view = self.streamers[at].view();
             (view.polls, view.api_up) = (true, true);
             drop(view);

@@ -106,6 +106,11 @@ impl Disk {
         now < self.full_until.load(Ordering::Relaxed)
     }
 
+    /// It took no writes within the last so many ms.
+    pub(crate) fn was_full(&self, now: u64, within: u64) -> bool {
+        now < self.full_until.load(Ordering::Relaxed) + within
+    }
+
     /// The streams that would be served after a start, and those that would be held.
     pub(crate) fn rows(&self) -> (Vec<String>, Vec<String>) {
         (self.names("streams"), self.names("holds"))

@@ -16,8 +16,6 @@ pub(crate) enum Seen {
     Said { sidecar: HostId, frame: Up },
     /// An operator reads it.
     Heard { conn: u64, operator: HostId, sidecar: HostId, frame: Up },
-    /// A sidecar reads a request of its streamer.
-    Asked { sidecar: HostId },
     /// A sidecar answers with these streams.
     Answered { sidecar: HostId, names: Vec<String> },
 }
@@ -34,7 +32,6 @@ enum What {
     Up {
         read: bool,
     },
-    Request,
     Answer,
 }
 
@@ -57,7 +54,7 @@ impl Tap {
         let (read, written) = match (port, side) {
             (FEED, 0) => (What::Down { read: true }, What::Up { read: false }),
             (FEED, _) => (What::Up { read: true }, What::Down { read: false }),
-            (STREAMS, 1) => (What::Request, What::Answer),
+            (STREAMS, 1) => (What::Nothing, What::Answer),
             _ => (What::Nothing, What::Nothing),
         };
         let tap = |what| {
@@ -71,12 +68,6 @@ impl Tap {
     pub(crate) fn take(&mut self, data: &[u8], seen: &mut Vec<Seen>) {
         match self.what {
             What::Nothing => {}
-            What::Request => {
-                if self.bytes.is_empty() {
-                    seen.push(Seen::Asked { sidecar: self.server });
-                }
-                self.bytes.push(0);
-            }
             What::Answer => self.answer(data, seen),
             What::Up { .. } | What::Down { .. } => self.frames(data, seen),
         }

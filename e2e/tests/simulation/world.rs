@@ -338,7 +338,9 @@ impl World {
     fn start_sidecar(&mut self, at: usize) {
         let host = sidecar_of(at);
         let (rows, holds) = self.disks[at].rows();
-        self.check.starts_with(at, self.disks[at].synced(), rows, holds);
+        if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows, holds) {
+            self.fail(lost);
+        }
         let life = sidecar::Life {
             host,
             streamer: streamer_of(at),
@@ -424,12 +426,14 @@ impl World {
     pub(crate) fn wipe_disk(&mut self, at: usize) {
         self.say(|_| format!("the disk of s{at} is wiped"));
         self.disks[at].wipe();
+        self.check.disk_lost[at] = true;
         self.instances[at] += 1;
     }
 
     /// The disk of a sidecar that is down has what it had when it was copied.
     pub(crate) fn put_disk_back(&mut self, at: usize) {
         if self.disks[at].put_back() {
+            self.check.disk_lost[at] = true;
             self.say(|_| format!("the disk of s{at} is put back to its copy"));
         }
     }
