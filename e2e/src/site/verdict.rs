@@ -79,7 +79,7 @@ impl Site {
         let now = self.registry.now();
         let mut longest: Vec<(Duration, String)> = Vec::new();
         let timeline = self.registry.timeline();
-        let names: std::collections::BTreeSet<&str> = timeline.iter().map(|read| read.stream.as_str()).collect();
+        let names: BTreeSet<&str> = timeline.iter().map(|read| read.stream.as_str()).collect();
         for name in &names {
             let first = timeline.iter().find(|read| read.stream == *name).map_or(now, |read| read.from);
             let gaps = self.registry.dark(name, first, now);
@@ -110,7 +110,7 @@ impl Site {
     pub fn tell_dark<'a>(&self, what: &str, streams: impl IntoIterator<Item = &'a String>, since: Duration) {
         let dark = self.dark_since(streams, since);
         if let (Some(median), Some(worst)) = (dark.get(dark.len() / 2), dark.last()) {
-            self.tell(&format!("{what}: {} streams dark, median {median:.1?}, worst {worst:.1?}", dark.len()));
+            self.tell(&format!("{what}: dark: median {median:.1?}, worst {worst:.1?} of {} streams", dark.len()));
         }
     }
 

@@ -65,6 +65,7 @@ async fn partition(name: &str, direction: Direction) -> Result<()> {
     let once = site.await_captured_once(&names).await?;
     // Until it has heard an operator, and its streamer has polled: an excuse up to here, and no further.
     site.cut_off.push(CutOff { streamer: "s3".to_owned(), from, to: Some(once) });
+    site.ensure_never_twice(&(&names - &held), from)?;
     site.tell(&format!("captured once {:.1?} after it was healed", once.saturating_sub(healed)));
     site.tell_dark(&format!("partition {direction:?}, longer than failover.after"), &held, from);
     site.await_streamers_ready().await?;
