@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use weir_e2e::site::{Kind, Plan, Site};
+use weir_e2e::site::{Kind, Plan, Site, until};
 use weir_e2e::small_disk::SmallDisk;
 
 #[tokio::test]
@@ -46,14 +46,16 @@ async fn replica_on_a_full_disk() -> Result<()> {
 
     disk.make_room()?;
     site.await_condition(Kind::Streamer, "s1", "Synced", "True", "Synced").await?;
-    let error = s1.metric("weir_sidecar_replica_error").await?;
-    ensure!(error == 0.0, "it is written, and weir_sidecar_replica_error is {error}");
-    let log = s1.sidecar.log();
-    let complaints = log.lines().filter(|line| line.contains("the replica cannot be written")).count();
-    ensure!(
-        complaints == 1 && log.contains("the replica is written again"),
-        "{complaints} complaints in the log:\n{log}"
-    );
+    until("the sidecar says that its replica is written", async || {
+        let error = s1.metric("weir_sidecar_replica_error").await?;
+        ensure!(error == 0.0, "weir_sidecar_replica_error is {error}");
+        let log = s1.sidecar.log();
+        ensure!(log.contains("the replica is written again"), "{log}");
+        let complaints = log.lines().filter(|line| line.contains("the replica cannot be written")).count();
+        ensure!(complaints == 1, "{complaints} complaints in the log:\n{log}");
+        Ok(())
+    })
+    .await?;
 
     // All of it is on the disk: nobody else is there to ask.
     site.operators[0].process.kill9().await?;

@@ -3,7 +3,7 @@
 //! again, which needs no restart.
 
 use anyhow::{Result, ensure};
-use weir_e2e::site::{Kind, Plan, Site};
+use weir_e2e::site::{Kind, Plan, Site, until};
 use weir_e2e::small_disk::SmallDisk;
 
 #[tokio::test]
@@ -56,8 +56,12 @@ async fn replica_on_a_read_only_disk() -> Result<()> {
     let before = s1.sidecar.log().len();
     disk.set_read_only(false).await?;
     site.await_condition(Kind::Streamer, "s1", "Synced", "True", "Synced").await?;
-    let log = s1.sidecar.log().split_off(before);
-    ensure!(log.contains("the replica is written again"), "the log does not say that it is over:\n{log}");
+    until("the log says that it is over", async || {
+        let log = s1.sidecar.log().split_off(before);
+        ensure!(log.contains("the replica is written again"), "{log}");
+        Ok(())
+    })
+    .await?;
 
     site.operators[0].process.kill9().await?;
     site.streamer("s1")?.sidecar.kill9().await?;

@@ -2,7 +2,7 @@
 //! killed, and streams that go on go on. When an operator is back, everything is captured where it was.
 
 use anyhow::{Result, ensure};
-use weir_e2e::site::{Plan, Site};
+use weir_e2e::site::{Plan, Site, until};
 
 #[tokio::test]
 async fn stop_capturing_no_operator() -> Result<()> {
@@ -21,9 +21,13 @@ async fn stop_capturing_no_operator() -> Result<()> {
     let took = site.registry.now().saturating_sub(killed);
     site.tell(&format!("stopped {took:.1?} after the last operator was killed"));
     let sidecar = site.streamer("s1")?;
-    ensure!(sidecar.metric("weir_sidecar_leased").await? == 0.0, "it says that it has a lease");
-    ensure!(sidecar.metric("weir_sidecar_unleased_streams").await? > 0.0, "it does not say what it does not serve");
-    ensure!(sidecar.sidecar.log().contains("streams with StopCapturing are not served"), "its log does not say it");
+    until("s1's sidecar says what it does not serve", async || {
+        ensure!(sidecar.metric("weir_sidecar_leased").await? == 0.0, "it says that it has a lease");
+        ensure!(sidecar.metric("weir_sidecar_unleased_streams").await? > 0.0, "its metric does not");
+        ensure!(sidecar.sidecar.log().contains("streams with StopCapturing are not served"), "its log does not");
+        Ok(())
+    })
+    .await?;
 
     site.operators[0].process.start()?;
     site.await_captured_once(&names).await?;
