@@ -38,7 +38,7 @@ async fn definition_wiped() -> Result<()> {
     // An operator that starts now has never seen a Stream.
     site.operators[leader].process.kill9().await?;
     site.operators[leader].process.start()?;
-    site.await_leads(1 - leader).await?;
+    site.await_leader().await?;
     // The time is what this scenario is about: it is not waited for anything.
     tokio::time::sleep(WIPED.saturating_sub(site.registry.now().saturating_sub(wiped))).await;
     site.ensure_undisturbed(&names, captured)?;

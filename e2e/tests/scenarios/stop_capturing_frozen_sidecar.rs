@@ -25,7 +25,6 @@ async fn stop_capturing_frozen_sidecar() -> Result<()> {
         Ok(())
     })
     .await?;
-    let killed = site.registry.now();
     let stopping: BTreeSet<String> = lost.iter().filter(|name| name.starts_with("stop-")).cloned().collect();
     let first = stopping.first().context("s1 has none that stops")?;
     let message = site.await_status(first, "Placed", "True", "HolderLost").await?;
@@ -39,18 +38,18 @@ async fn stop_capturing_frozen_sidecar() -> Result<()> {
     .await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), frozen)?;
-    // Until it is killed it is cut off, and those that go on may have moved; these may not.
-    site.cut_off.push(CutOff { streamer: "s1".to_owned(), from: frozen, to: Some(killed) });
-    let going_on = &lost - &stopping;
-    site.ensure_never_twice(&(&names - &going_on), frozen)?;
     let dark = site.dark_since(&stopping, frozen);
     ensure!(dark.iter().all(|dark| !dark.is_zero()), "the streams moved before they had stopped: {dark:?}");
     site.tell_dark_by_policy("sidecar frozen, its streamer killed by its supervisor", &lost, frozen);
 
-    // Thawed, it serves none of them, and says that it is there.
+    // Thawed, it may serve those that go on until it has heard the operator: so long is it cut off.
     site.streamer("s1")?.sidecar.child()?.resume()?;
     site.await_condition(Kind::Streamer, "s1", "Ready", "True", "Polling").await?;
-    site.await_captured_once(&names).await?;
+    let once = site.await_captured_once(&names).await?;
     ensure!(site.read_by("s1").is_empty(), "s1 captures again what has moved");
+    site.cut_off.push(CutOff { streamer: "s1".to_owned(), from: frozen, to: Some(once) });
+    // What excuses those that went on excuses no others.
+    let going_on = &lost - &stopping;
+    site.ensure_never_twice(&(&names - &going_on), frozen)?;
     site.finish().await
 }
