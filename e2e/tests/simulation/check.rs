@@ -33,7 +33,6 @@ struct Told {
     rows: BTreeSet<String>,
     /// Given by a batch that it has said it has applied, and not taken since: on its disk.
     kept: BTreeSet<String>,
-    holds: BTreeSet<String>,
     /// Taken from it by a frame that it has read, and not given since.
     taken: BTreeSet<String>,
     /// Taken from it, as it has said that it has applied.
@@ -92,16 +91,9 @@ fn at_of(sidecar: HostId) -> usize {
 impl Check {
     /// A sidecar starts with this on its disk, of which it may know that it is not complete. The error is what it has acknowledged
     /// and is lost.
-    pub(crate) fn starts_with(
-        &mut self,
-        at: usize,
-        synced: bool,
-        rows: Vec<String>,
-        holds: Vec<String>,
-    ) -> Result<(), String> {
+    pub(crate) fn starts_with(&mut self, at: usize, synced: bool, rows: Vec<String>) -> Result<(), String> {
         let told = &mut self.told[at];
-        let (rows, holds): (BTreeSet<String>, BTreeSet<String>) =
-            (rows.into_iter().collect(), holds.into_iter().collect());
+        let rows: BTreeSet<String> = rows.into_iter().collect();
         let lost: Vec<String> = told.kept.difference(&rows).chain(told.off.intersection(&rows)).cloned().collect();
         told.kept.clone_from(&rows);
         self.outdated.remove(&at);
@@ -112,7 +104,7 @@ impl Check {
         self.revived.extend(rows.difference(&told.rows).map(|name| (name.clone(), at)));
         told.off.retain(|name| !rows.contains(name));
         told.taken.retain(|name| !rows.contains(name));
-        (told.rows, told.holds) = (rows, holds);
+        told.rows = rows;
         told.batch.clear();
         told.marked.clear();
         (told.welcomed, told.applied) = (None, 0);
@@ -191,20 +183,11 @@ impl Told {
     /// From here on it must.
     fn apply(&mut self, frame: Down) {
         match frame {
-            Down::Put(put) => {
-                self.holds.remove(&put.name);
-                if !self.taken.contains(&put.name) {
-                    self.kept.insert(put.name);
-                }
+            Down::Put(put) if !self.taken.contains(&put.name) => drop(self.kept.insert(put.name)),
+            Down::Delete { name, .. } if self.taken.contains(&name) => {
+                self.rows.remove(&name);
+                self.off.insert(name);
             }
-            Down::Delete { name, .. } => {
-                self.holds.remove(&name);
-                if self.taken.contains(&name) {
-                    self.rows.remove(&name);
-                    self.off.insert(name);
-                }
-            }
-            Down::Hold { name, .. } => drop(self.holds.insert(name)),
             _ => {}
         }
     }
@@ -505,8 +488,9 @@ impl World {
                 None | Some(_) => {}
             }
         }
-        let held = self.check.told.iter().position(|told| !told.holds.is_empty());
-        held.map(|at| format!("s{at} still holds {:?}", self.check.told[at].holds))
+        // As it is on their disks.
+        let held = (0..STREAMERS).map(|at| (at, self.disks[at].rows().1)).find(|(_, holds)| !holds.is_empty());
+        held.map(|(at, holds)| format!("s{at} still holds {holds:?}"))
     }
 
     /// Before the end all was quiet: nobody connected anew.

@@ -337,8 +337,8 @@ impl World {
 
     fn start_sidecar(&mut self, at: usize) {
         let host = sidecar_of(at);
-        let (rows, holds) = self.disks[at].rows();
-        if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows, holds) {
+        let (rows, _) = self.disks[at].rows();
+        if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows) {
             self.fail(lost);
         }
         let life = sidecar::Life {
