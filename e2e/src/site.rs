@@ -172,6 +172,11 @@ impl Site {
         Ok(&stopping | &going_on)
     }
 
+    /// Those of [`Site::apply_stopping`] among `streams`.
+    pub fn stopping(streams: &BTreeSet<String>) -> BTreeSet<String> {
+        streams.iter().filter(|name| name.starts_with(STOPPING)).cloned().collect()
+    }
+
     /// As `kubectl patch --type merge`.
     pub async fn merge(&self, kind: Kind, name: &str, patch: Value) -> Result<()> {
         self.world.merge(&self.namespace, kind, name, &patch).await
@@ -268,6 +273,22 @@ impl Site {
         );
         heard.await?;
         Ok(())
+    }
+
+    /// Waits until each of `streams` is read by somebody else than a streamer, whatever that one still reads.
+    pub async fn await_captured_elsewhere(&self, streams: &BTreeSet<String>, streamer: &str) -> Result<Duration> {
+        let elsewhere = self.registry.await_until(
+            |now| {
+                let read =
+                    |name: &&String| now.get(*name).into_iter().flatten().any(|reader| reader.streamer != streamer);
+                match streams.iter().find(|name| !read(name)) {
+                    Some(name) => Err(format!("{name} is read by nobody but {streamer}, if at all")),
+                    None => Ok(()),
+                }
+            },
+            PATIENCE,
+        );
+        Ok(elsewhere.await?)
     }
 
     /// Waits until nobody reads the stream any more; the result is when.

@@ -16,6 +16,7 @@ use super::world::{Cluster, World};
 use super::{PERIODS, Site, feed_url, http_client, rbac};
 use crate::api_proxy::ApiProxy;
 use crate::control_plane::{ControlPlane, Options, apply_crds, create_namespace, pod_bound_token};
+use crate::one_way_proxy::OneWayProxy;
 use crate::programs::Programs;
 use crate::registry::Registry;
 use crate::scratch_folder::ScratchFolder;
@@ -179,6 +180,14 @@ impl Site {
         }
         self.streamers.push(streamer);
         Ok(())
+    }
+
+    /// The same for one whose sidecar reaches the first operator through a proxy alone, which is returned.
+    pub async fn add_streamer_behind_proxy(&mut self, name: &str) -> Result<OneWayProxy> {
+        let proxy = OneWayProxy::start(self.operators[0].feed).await?;
+        let entry = Entry { feeds: vec![feed_url("https", proxy.address())], ..self.entry(name).await? };
+        self.add_streamer(name, &entry, &[]).await?;
+        Ok(proxy)
     }
 }
 

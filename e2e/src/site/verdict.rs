@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::kind::Kind;
-use super::{Cluster, STOPPING, Site, World, canary};
+use super::{Cluster, Site, World, canary};
 
 impl Site {
     /// The last word: no stream was captured twice but where the issue allows it, nothing ended by itself or panicked, and no canary was
@@ -116,9 +116,9 @@ impl Site {
 
     /// The same for streams of both policies: a line for each.
     pub fn tell_dark_by_policy(&self, what: &str, streams: &BTreeSet<String>, since: Duration) {
-        let (stopping, going_on): (Vec<_>, Vec<_>) = streams.iter().partition(|name| name.starts_with(STOPPING));
-        self.tell_dark(&format!("{what} (KeepCapturing)"), going_on, since);
-        self.tell_dark(&format!("{what} (StopCapturing)"), stopping, since);
+        let stopping = Self::stopping(streams);
+        self.tell_dark(&format!("{what} (KeepCapturing)"), streams.difference(&stopping), since);
+        self.tell_dark(&format!("{what} (StopCapturing)"), &stopping, since);
     }
 
     /// For how long each of `streams` was dark since `since`: from the shortest to the longest.

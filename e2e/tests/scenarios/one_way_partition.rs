@@ -4,18 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use weir_e2e::one_way_proxy::{Direction, OneWayProxy};
+use weir_e2e::one_way_proxy::Direction;
 use weir_e2e::registry::CutOff;
-use weir_e2e::site::{Entry, Kind, PERIODS, Plan, Site, until};
+use weir_e2e::site::{Kind, PERIODS, Plan, Site, until};
 
 /// Long enough to be noticed by both ends, and over before anything may move.
 const MOMENT: Duration = Duration::from_millis(PERIODS.silence + 2 * PERIODS.ping);
 
 async fn partition(name: &str, direction: Direction) -> Result<()> {
     let mut site = Site::prepare(name, &Plan { streamers: 2, ..Plan::default() }).await?;
-    let proxy = OneWayProxy::start(site.operators[0].feed).await?;
-    let entry = Entry { feeds: vec![format!("https://{}", proxy.address())], ..site.entry("s3").await? };
-    site.add_streamer("s3", &entry, &[]).await?;
+    let proxy = site.add_streamer_behind_proxy("s3").await?;
     site.start_processes().await?;
     let names = site.apply_streams(30).await?;
     let captured = site.await_captured_once(&names).await?;
@@ -48,15 +46,7 @@ async fn partition(name: &str, direction: Direction) -> Result<()> {
         let sentence = site.await_event(Kind::Stream, name, "FailedOver").await?;
         ensure!(sentence.contains("s3"), "the Event does not say what happened: {sentence}");
     }
-    until("every stream of s3 is captured elsewhere", async || {
-        let readers = site.registry.now_reading();
-        let elsewhere =
-            |name: &&String| readers.get(*name).is_some_and(|all| all.iter().any(|reader| reader.streamer != "s3"));
-        let missing: Vec<_> = held.iter().filter(|name| !elsewhere(name)).collect();
-        ensure!(missing.is_empty(), "not {missing:?}");
-        Ok(())
-    })
-    .await?;
+    site.await_captured_elsewhere(&held, "s3").await?;
     let both = held.iter().filter(|name| site.read_by("s3").contains(*name)).count();
     site.tell(&format!("cut off, {both} of {} streams are captured on both sides", held.len()));
 

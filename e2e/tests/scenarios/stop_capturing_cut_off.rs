@@ -1,38 +1,26 @@
 //! The network loses what goes one way between a sidecar and the operator, for longer than any failover takes. Streams that go on are
 //! captured on both sides, as their policy says; those that stop have stopped before anybody else is given them, and nobody is killed.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Result, ensure};
-use weir_e2e::one_way_proxy::{Direction, OneWayProxy};
+use weir_e2e::one_way_proxy::Direction;
 use weir_e2e::registry::CutOff;
-use weir_e2e::site::{Entry, Plan, Site, until};
+use weir_e2e::site::{Plan, Site};
 
 async fn cut_off(name: &str, direction: Direction) -> Result<()> {
     let plan = Plan { streamers: 2, supervised: true, ..Plan::default() };
     let mut site = Site::prepare(name, &plan).await?;
-    let proxy = OneWayProxy::start(site.operators[0].feed).await?;
-    let entry = Entry { feeds: vec![format!("https://{}", proxy.address())], ..site.entry("s3").await? };
-    site.add_streamer("s3", &entry, &[]).await?;
+    let proxy = site.add_streamer_behind_proxy("s3").await?;
     site.start_processes().await?;
     let names = site.apply_of_both_policies(9).await?;
     let captured = site.await_captured_once(&names).await?;
     let held = site.read_by("s3");
-    let stopping: BTreeSet<String> = held.iter().filter(|name| name.starts_with("stop-")).cloned().collect();
+    let stopping = Site::stopping(&held);
     let going_on = &held - &stopping;
     ensure!(!stopping.is_empty() && !going_on.is_empty(), "s3 has not both: {held:?}");
 
     let from = site.registry.now();
     proxy.keep_back(direction);
-    until("every stream of s3 is captured elsewhere", async || {
-        let readers = site.registry.now_reading();
-        let elsewhere =
-            |name: &&String| readers.get(*name).is_some_and(|all| all.iter().any(|reader| reader.streamer != "s3"));
-        let missing: Vec<_> = held.iter().filter(|name| !elsewhere(name)).collect();
-        ensure!(missing.is_empty(), "not {missing:?}");
-        Ok(())
-    })
-    .await?;
+    site.await_captured_elsewhere(&held, "s3").await?;
     let read = site.read_by("s3");
     // One that hears the operator is told to let go of the others too.
     let goes_on = if direction == Direction::ToClient { read == going_on } else { read.is_subset(&going_on) };

@@ -57,8 +57,7 @@ async fn stop_capturing_every_day() -> Result<()> {
     site.kill_streamer("s2").await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), killed)?;
-    let stopping = lost.iter().filter(|name| name.starts_with("stop-"));
-    let dark = site.dark_since(stopping, killed);
+    let dark = site.dark_since(&Site::stopping(&lost), killed);
     ensure!(!dark.is_empty(), "s2 had none that stops");
     let least = std::time::Duration::from_millis(site.periods().lease_over());
     // It was last heard a moment before it was killed: its last request, and a ping.

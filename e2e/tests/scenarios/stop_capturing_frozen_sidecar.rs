@@ -1,8 +1,6 @@
 //! A sidecar freezes beside a streamer with streams that stop when it is cut off: its supervisor, which hears nothing of a lease any more,
 //! kills the streamer, and only when it must be dead do these streams move. Not for an instant does anybody capture one of them twice.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context as _, Result, ensure};
 use weir_e2e::registry::CutOff;
 use weir_e2e::site::{Kind, Plan, Site, until};
@@ -25,7 +23,7 @@ async fn stop_capturing_frozen_sidecar() -> Result<()> {
         Ok(())
     })
     .await?;
-    let stopping: BTreeSet<String> = lost.iter().filter(|name| name.starts_with("stop-")).cloned().collect();
+    let stopping = Site::stopping(&lost);
     let first = stopping.first().context("s1 has none that stops")?;
     let message = site.await_status(first, "Placed", "True", "HolderLost").await?;
     ensure!(message.contains("the stream moves at"), "{message}");

@@ -489,7 +489,7 @@ impl World {
             }
         }
         // As it is on their disks.
-        let held = (0..STREAMERS).map(|at| (at, self.disks[at].rows().1)).find(|(_, holds)| !holds.is_empty());
+        let held = (0..STREAMERS).map(|at| (at, self.disks[at].holds())).find(|(_, holds)| !holds.is_empty());
         held.map(|(at, holds)| format!("s{at} still holds {holds:?}"))
     }
 

@@ -103,7 +103,7 @@ fn writer(
 
 impl Disk {
     pub(crate) fn is_full(&self, now: u64) -> bool {
-        now < self.full_until.load(Ordering::Relaxed)
+        self.was_full(now, 0)
     }
 
     /// It took no writes within the last so many ms.
@@ -111,9 +111,14 @@ impl Disk {
         now < self.full_until.load(Ordering::Relaxed) + within
     }
 
-    /// The streams that would be served after a start, and those that would be held.
-    pub(crate) fn rows(&self) -> (Vec<String>, Vec<String>) {
-        (self.names("streams"), self.names("holds"))
+    /// The streams that would be served after a start.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        self.names("streams")
+    }
+
+    /// Those that would be held.
+    pub(crate) fn holds(&self) -> Vec<String> {
+        self.names("holds")
     }
 
     /// It was complete once.

@@ -337,7 +337,7 @@ impl World {
 
     fn start_sidecar(&mut self, at: usize) {
         let host = sidecar_of(at);
-        let (rows, _) = self.disks[at].rows();
+        let rows = self.disks[at].rows();
         if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows) {
             self.fail(lost);
         }

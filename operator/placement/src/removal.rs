@@ -55,16 +55,18 @@ pub(crate) fn let_go<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
             tell_leaving(draft, claim, record);
         }
     }
+    if draft.held.is_some() {
+        return;
+    }
+    let orphans: Vec<_> = orphans(draft, claims).collect();
     let removal = &draft.namespace.removal;
     let wait = if removal.confirmed || removal.namespace_terminating { 0 } else { removal.wait };
-    if draft.held.is_none() && wait > 0 && orphans(draft, claims).next().is_some() {
-        draft.wake_in(wait);
-    } else if draft.held.is_none() {
-        let orphans: Vec<_> = orphans(draft, claims).collect();
-        for (name, record) in orphans {
-            let why = format!("released from {}: its Stream is gone", record.streamer);
-            draft.change(name, Some(record), Change::Release { to: None }, false, why);
-        }
+    if wait > 0 && !orphans.is_empty() {
+        return draft.wake_in(wait);
+    }
+    for (name, record) in orphans {
+        let why = format!("released from {}: its Stream is gone", record.streamer);
+        draft.change(name, Some(record), Change::Release { to: None }, false, why);
     }
 }
 
