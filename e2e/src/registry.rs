@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-pub use analysis::{CutOff, DarkTime, Gap, Overlap};
+pub use analysis::{CutOff, DarkTime, Gap, Overlap, boot_lasts};
 pub use client::{Client, ClientError};
 pub use timeline::{Instance, Interval, NowReading, Reader};
 
@@ -114,11 +114,16 @@ impl Registry {
         analysis::overlaps(&self.timeline(), since)
     }
 
-    /// The real double captures: overlaps that remain without the readers that were cut off, or booted with an old configuration and had not polled yet.
-    pub fn violations(&self, cut_off: &[CutOff]) -> Vec<Overlap> {
+    /// The real double captures: overlaps that remain without what readers that were cut off had then, and those that booted with an old
+    /// configuration no longer than `boot` ago and had not polled yet.
+    pub fn violations(&self, cut_off: &[CutOff], boot: Duration) -> Vec<Overlap> {
         let (intervals, instances) =
             self.running.shared.with(|timeline| (timeline.intervals().to_vec(), timeline.instances().to_vec()));
-        analysis::violations(&intervals, &instances, cut_off)
+        let mut found = analysis::violations(&intervals, &instances, cut_off, boot);
+        // Who still reads may have stopped before its excuse ends.
+        let now = self.now();
+        found.retain(|overlap| overlap.from <= now);
+        found
     }
 
     /// When nobody read the stream between `from` and `to` (cut at now).

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::registry::{Interval, Registry};
+use weir_feed::periods::Periods;
+
+use crate::registry::{Interval, Registry, boot_lasts};
 
 /// What a streamer did that was started again at `back`, as lines.
 pub fn of_return(registry: &Registry, streamer: &str, back: Duration) -> Vec<String> {
@@ -47,7 +49,7 @@ pub fn judge(
     lit: Duration,
     killed: Duration,
 ) -> Result<String> {
-    let violations = registry.violations(&[]);
+    let violations = registry.violations(&[], boot_lasts(&Periods::default()));
     if let Some(overlap) = violations.first() {
         let readers: Vec<String> = overlap.readers.iter().map(ToString::to_string).collect();
         let from = overlap.from.as_secs_f64();

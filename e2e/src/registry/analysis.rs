@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weir_feed::periods::Periods;
 
 use super::timeline::{Instance, Interval, Reader, maybe_micros, micros};
 
@@ -38,7 +39,8 @@ pub struct DarkTime {
     pub gaps: usize,
 }
 
-/// A scenario's word that a streamer could not be reached by the control plane for a time: then it may capture what was moved away from it.
+/// A scenario's word that a streamer could not be reached by the control plane for a time: then it may capture what was moved away from it,
+/// of what it read when that began. What it was given later nothing excuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutOff {
     pub streamer: String,
@@ -101,24 +103,42 @@ fn of_stream(stream: &str, intervals: &[&Interval], since: Duration) -> Vec<Over
     found
 }
 
-/// The overlaps that nothing excuses: times at which a streamer was cut off, or an instance had booted with an old configuration and had not
-/// carried out its first poll, are taken out of what it read; what still overlaps is a double capture.
-pub fn violations(intervals: &[Interval], instances: &[Instance], cut_off: &[CutOff]) -> Vec<Overlap> {
+/// For how long (at most) a streamer that boots with an old configuration captures from it: a sidecar that starts with it answers "not
+/// yet" for a while, and then its next poll is answered and carried out; two more are the machine's.
+pub fn boot_lasts(periods: &Periods) -> Duration {
+    Duration::from_millis(periods.first_mark() + periods.poll * 3)
+}
+
+/// The overlaps that nothing excuses: times at which a streamer was cut off, for what it read when that began, or an instance had booted
+/// with an old configuration, no longer than `boot` ago, and had not carried out its first poll, are taken out of what it read; what still
+/// overlaps is a double capture.
+pub fn violations(intervals: &[Interval], instances: &[Instance], cut_off: &[CutOff], boot: Duration) -> Vec<Overlap> {
     let mut booting: BTreeMap<&Reader, Vec<Span>> = BTreeMap::new();
     for instance in instances.iter().filter(|i| i.boot) {
-        let until = end(instance.polled.or(instance.to));
+        let until = end(instance.polled.or(instance.to)).min(instance.from.saturating_add(boot));
         let spans = booting.entry(&instance.reader).or_default();
         spans.push((instance.from, until));
     }
+    let cut_off: Vec<(&CutOff, BTreeSet<&str>)> = cut_off.iter().map(|c| (c, c.had(intervals))).collect();
     let mut counted = Vec::new();
     for interval in intervals {
         let booting = booting.get(&interval.reader).into_iter().flatten().copied();
-        let cut_off = cut_off.iter();
-        let cut_off = cut_off.filter(|c| c.streamer == interval.reader.streamer);
-        let excused = booting.chain(cut_off.map(|c| (c.from, end(c.to))));
-        counted.extend(without(interval, excused));
+        let covers = |(c, had): &&(&CutOff, BTreeSet<&str>)| {
+            c.streamer == interval.reader.streamer && had.contains(interval.stream.as_str())
+        };
+        let cut_off = cut_off.iter().filter(covers).map(|(c, _)| (c.from, end(c.to)));
+        counted.extend(without(interval, booting.chain(cut_off)));
     }
     overlaps(&counted, Duration::ZERO)
+}
+
+impl CutOff {
+    /// What its streamer read when it was cut off.
+    fn had<'a>(&self, intervals: &'a [Interval]) -> BTreeSet<&'a str> {
+        let open = |i: &&Interval| i.from <= self.from && self.from < end(i.to);
+        let own = intervals.iter().filter(|i| i.reader.streamer == self.streamer).filter(open);
+        own.map(|i| i.stream.as_str()).collect()
+    }
 }
 
 /// What remains of an interval outside the excused spans.

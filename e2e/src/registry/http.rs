@@ -1,7 +1,8 @@
 //! The registry's questions over HTTP, for a person or another process. Instants are microseconds since its start.
 //!
 //! `GET /` start and now · `/now` · `/intervals?stream=` · `/instances` · `/overlaps?since_us=` · `/dark?stream=&from_us=&to_us=` ·
-//! `/dark-times?from_us=&to_us=` · `POST /violations` with `[{"streamer", "from_us", "to_us"}]`, the streamers that were cut off.
+//! `/dark-times?from_us=&to_us=` · `POST /violations` with
+//! `{"boot_us", "cut_off": [{"streamer", "from_us", "to_us"}]}`: how long a boot is excused, and the streamers that were cut off.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,6 +31,13 @@ impl Question {
     fn to(&self) -> Duration {
         self.to_us.map_or(Duration::MAX, Duration::from_micros)
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Excuses {
+    boot_us: u64,
+    cut_off: Vec<CutOffLine>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,8 +98,9 @@ async fn dark_times(State(registry): State<Registry>, question: Query<Question>)
     Json(json!(registry.dark_times(question.from(), question.to())))
 }
 
-async fn violations(State(registry): State<Registry>, Json(cut_off): Json<Vec<CutOffLine>>) -> Json<Value> {
-    let cut_off: Vec<CutOff> = cut_off
+async fn violations(State(registry): State<Registry>, Json(excuses): Json<Excuses>) -> Json<Value> {
+    let cut_off: Vec<CutOff> = excuses
+        .cut_off
         .into_iter()
         .map(|line| CutOff {
             streamer: line.streamer,
@@ -99,5 +108,5 @@ async fn violations(State(registry): State<Registry>, Json(cut_off): Json<Vec<Cu
             to: line.to_us.map(Duration::from_micros),
         })
         .collect();
-    Json(json!(registry.violations(&cut_off)))
+    Json(json!(registry.violations(&cut_off, Duration::from_micros(excuses.boot_us))))
 }

@@ -50,7 +50,7 @@ async fn the_end_of_a_connection_ends_all_its_reads() {
     second.queue(&open("a")).unwrap();
     second.flush().await.unwrap();
     assert_eq!(registry.overlaps(Duration::ZERO).len(), 1);
-    assert_eq!(registry.violations(&[]).len(), 1);
+    assert_eq!(registry.violations(&[], PATIENCE).len(), 1);
     drop(first);
     registry.await_each_once(&names(&["a"]), PATIENCE).await.unwrap();
     assert!(registry.overlaps(Duration::ZERO)[0].to.is_some());
@@ -66,10 +66,10 @@ async fn a_boot_is_excused_until_polled() {
         reader.queue(&open("a")).unwrap();
         reader.flush().await.unwrap();
     }
-    assert_eq!(registry.violations(&[]), []);
+    assert_eq!(registry.violations(&[], PATIENCE), []);
     booted.queue(&Line::Polled).unwrap();
     booted.flush().await.unwrap();
-    assert_eq!(registry.violations(&[]).len(), 1);
+    assert_eq!(registry.violations(&[], PATIENCE).len(), 1);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn its_questions_are_answered_over_http() {
         answer.json().await.unwrap()
     };
     let violations = async |cut_off: Value| -> Value {
-        let asked = client.post(format!("{base}/violations")).json(&cut_off);
+        let asked = client.post(format!("{base}/violations")).json(&json!({"boot_us": 60_000_000, "cut_off": cut_off}));
         asked.send().await.unwrap().json().await.unwrap()
     };
     assert_eq!(get("/now").await["mylive/a"], json!(["s1/1", "s2/1"]));
@@ -144,5 +144,8 @@ async fn its_questions_are_answered_over_http() {
     second.flush().await.unwrap();
     assert_eq!(violations(json!([])).await[0]["readers"], json!(["s1/1", "s2/1"]));
     let excused = violations(json!([{"streamer": "s1", "from_us": 0}])).await;
+    assert_eq!(excused[0]["stream"], "mylive/a", "s1 did not read it yet");
+    let lost = registry.intervals("mylive/a")[0].from.as_micros();
+    let excused = violations(json!([{"streamer": "s1", "from_us": u64::try_from(lost).unwrap()+1}])).await;
     assert_eq!(excused, json!([]));
 }

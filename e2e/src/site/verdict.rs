@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::kind::Kind;
 use super::{Cluster, Site, World, canary};
+use crate::registry::boot_lasts;
 
 impl Site {
     /// The last word: no stream was captured twice but where the issue allows it, nothing ended by itself or panicked, and no canary was
     /// seen. It says how dark it was.
     pub async fn finish(mut self) -> Result<()> {
-        let violations = self.registry.violations(&self.cut_off);
+        let violations = self.registry.violations(&self.cut_off, boot_lasts(&self.periods));
         ensure!(violations.is_empty(), "captured twice: {violations:#?}");
         let failed: Vec<String> = self.processes().filter_map(super::Process::failed).collect();
         ensure!(failed.is_empty(), "{failed:?}");

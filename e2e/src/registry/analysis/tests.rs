@@ -30,6 +30,9 @@ fn overlap(stream: &str, streamers: &[&str], from: u64, to: Option<u64>) -> Over
     }
 }
 
+/// Longer than any boot in these tests.
+const BOOT: Duration = Duration::MAX;
+
 fn booted(streamer: &str, from: u64, polled: Option<u64>) -> Instance {
     Instance { reader: reader(streamer), boot: true, from: at(from), polled: polled.map(at), to: None }
 }
@@ -63,24 +66,51 @@ fn a_restarted_read_continues_the_same_overlap() {
 fn a_cut_off_streamer_is_excused_while_it_is_cut_off() {
     let reads = [interval("a", "s1", 0, None), interval("a", "s2", 5, None)];
     let cut_off = |to| CutOff { streamer: "s1".to_owned(), from: at(3), to };
-    assert_eq!(violations(&reads, &[], &[cut_off(None)]), []);
-    assert_eq!(violations(&reads, &[], &[cut_off(Some(at(8)))]), [overlap("a", &["s1", "s2"], 8, None)]);
+    assert_eq!(violations(&reads, &[], &[cut_off(None)], BOOT), []);
+    assert_eq!(violations(&reads, &[], &[cut_off(Some(at(8)))], BOOT), [overlap("a", &["s1", "s2"], 8, None)]);
 }
 
 #[test]
 fn a_streamer_that_booted_with_an_old_configuration_is_excused_until_its_first_poll() {
     let reads = [interval("a", "s1", 5, None), interval("a", "s2", 0, None)];
-    assert_eq!(violations(&reads, &[booted("s1", 5, None)], &[]), []);
-    assert_eq!(violations(&reads, &[booted("s1", 5, Some(7))], &[]), [overlap("a", &["s1", "s2"], 7, None)]);
+    assert_eq!(violations(&reads, &[booted("s1", 5, None)], &[], BOOT), []);
+    assert_eq!(violations(&reads, &[booted("s1", 5, Some(7))], &[], BOOT), [overlap("a", &["s1", "s2"], 7, None)]);
     let mut fresh = booted("s1", 5, None);
     fresh.boot = false;
-    assert_eq!(violations(&reads, &[fresh], &[]), [overlap("a", &["s1", "s2"], 5, None)]);
+    assert_eq!(violations(&reads, &[fresh], &[], BOOT), [overlap("a", &["s1", "s2"], 5, None)]);
+}
+
+#[test]
+fn a_cut_off_streamer_is_excused_only_for_what_it_read_when_that_began() {
+    let later = [interval("a", "s1", 4, None), interval("a", "s2", 5, None)];
+    let before = [interval("a", "s1", 0, Some(3)), interval("a", "s1", 4, None), interval("a", "s2", 5, None)];
+    let cut_off = CutOff { streamer: "s1".to_owned(), from: at(3), to: None };
+    for reads in [&later[..], &before[..]] {
+        assert_eq!(
+            violations(reads, &[], std::slice::from_ref(&cut_off), BOOT),
+            [overlap("a", &["s1", "s2"], 5, None)]
+        );
+    }
+    let mut again = before;
+    again[0].to = Some(at(4));
+    assert_eq!(violations(&again, &[], &[cut_off], BOOT), [], "it stopped and read again what it had");
+}
+
+#[test]
+fn a_boot_is_excused_no_longer_than_it_may_last() {
+    let reads = [interval("a", "s1", 5, None), interval("a", "s2", 0, None)];
+    for polled in [None, Some(9)] {
+        let found = violations(&reads, &[booted("s1", 5, polled)], &[], at(3));
+        assert_eq!(found, [overlap("a", &["s1", "s2"], 8, None)], "{polled:?}");
+    }
+    let found = violations(&reads, &[booted("s1", 5, Some(7))], &[], at(3));
+    assert_eq!(found, [overlap("a", &["s1", "s2"], 7, None)]);
 }
 
 #[test]
 fn one_excuse_does_not_cover_two_others() {
     let reads = [interval("a", "s1", 0, None), interval("a", "s2", 0, None), interval("a", "s3", 0, None)];
-    assert_eq!(violations(&reads, &[booted("s3", 0, None)], &[]), [overlap("a", &["s1", "s2"], 0, None)]);
+    assert_eq!(violations(&reads, &[booted("s3", 0, None)], &[], BOOT), [overlap("a", &["s1", "s2"], 0, None)]);
 }
 
 #[test]
@@ -119,7 +149,8 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Debug, Clone, Default)]
 struct Snapshot {
     reads: BTreeSet<(u8, Reader)>,
-    booting: BTreeSet<Reader>,
+    /// And since when.
+    booting: BTreeMap<Reader, u64>,
 }
 
 /// Plays the events into a timeline and, beside it, into one plain set per unit of time.
@@ -142,7 +173,7 @@ fn play(events: &[(u64, Event)]) -> (Timeline, Vec<Snapshot>) {
                 let new = Reader { streamer: format!("s{streamer}"), instance: number.to_string() };
                 timeline.hello(instant, &new, boot).unwrap();
                 if boot {
-                    now.booting.insert(new.clone());
+                    now.booting.insert(new.clone(), snapshots.len() as u64);
                 }
                 connected.insert(streamer, new);
             }
@@ -192,11 +223,13 @@ proptest! {
         events in prop::collection::vec((0..3_u64, event()), 0..60),
         cut_from in 0..60_u64,
         cut_length in 0..30_u64,
+        boot in 0..60_u64,
     ) {
         let (timeline, snapshots) = play(&events);
         let cut_off = CutOff { streamer: "s0".to_owned(), from: at(cut_from), to: Some(at(cut_from + cut_length)) };
         let overlaps = overlaps(timeline.intervals(), at(0));
-        let violations = violations(timeline.intervals(), timeline.instances(), std::slice::from_ref(&cut_off));
+        let violations =
+            violations(timeline.intervals(), timeline.instances(), std::slice::from_ref(&cut_off), at(boot));
         for stream in 0..2_u8 {
             let name = format!("stream-{stream}");
             let reads: Vec<_> = timeline.intervals().iter().filter(|i| i.stream == name).collect();
@@ -205,10 +238,13 @@ proptest! {
                 let instant = at(unit as u64);
                 let readers: BTreeSet<Reader> =
                     snapshot.reads.iter().filter(|(s, _)| *s == stream).map(|(_, r)| r.clone()).collect();
+                let cut = instant >= at(cut_from) && instant < at(cut_from + cut_length);
+                let had = usize::try_from(cut_from).ok().and_then(|from| snapshots.get(from));
+                let had = had.is_some_and(|had| had.reads.iter().any(|(s, r)| *s == stream && r.streamer == "s0"));
                 let counted: BTreeSet<Reader> = readers
                     .iter()
-                    .filter(|r| !snapshot.booting.contains(r))
-                    .filter(|r| r.streamer != "s0" || instant < at(cut_from) || instant >= at(cut_from + cut_length))
+                    .filter(|r| snapshot.booting.get(r).is_none_or(|since| instant >= at(since + boot)))
+                    .filter(|r| r.streamer != "s0" || !cut || !had)
                     .cloned()
                     .collect();
                 let expect = |set: &BTreeSet<Reader>| if set.len() > 1 { vec![set.clone()] } else { vec![] };
