@@ -149,21 +149,21 @@ impl Site {
         self.apply_named((1..=count).map(|number| format!("cam-{number}"))).await
     }
 
-    /// Applies a Stream for each name.
+    /// Applies a Stream for each name; those that begin with `stop-` stop when they are cut off.
     pub async fn apply_named(&self, names: impl IntoIterator<Item = String>) -> Result<BTreeSet<String>> {
         let names: BTreeSet<String> = names.into_iter().collect();
-        let all = futures::stream::iter(&names).map(|name| async move { self.apply(stream(name).object()).await });
+        let object = |name: &str| {
+            let stream = stream(name);
+            if name.starts_with(STOPPING) { stream.stop_capturing().object().clone() } else { stream.object().clone() }
+        };
+        let all = futures::stream::iter(&names).map(|name| async move { self.apply(&object(name)).await });
         all.buffer_unordered(APPLIED_AT_ONCE).try_collect::<Vec<()>>().await?;
         Ok(names)
     }
 
     /// Applies `stop-1` to `stop-COUNT`, which stop when they are cut off, and returns their names.
     pub async fn apply_stopping(&self, count: usize) -> Result<BTreeSet<String>> {
-        let names: BTreeSet<String> = (1..=count).map(|number| format!("{STOPPING}{number}")).collect();
-        for name in &names {
-            self.apply(stream(name).stop_capturing().object()).await?;
-        }
-        Ok(names)
+        self.apply_named((1..=count).map(|number| format!("{STOPPING}{number}"))).await
     }
 
     /// Applies so many Streams that stop when they are cut off, and as many that go on, and returns the names of all.

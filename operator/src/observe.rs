@@ -87,7 +87,7 @@ fn streamer_facts(streamer: &Streamer, view: Option<&StreamerView>) -> world::St
         unschedulable: streamer.spec.unschedulable,
         drain: streamer.spec.drain,
         not_ready: not_ready(view),
-        supervised: view.is_some_and(|view| view.supervised),
+        supervised: view.is_some_and(StreamerView::is_supervised),
     }
 }
 

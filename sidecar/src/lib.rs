@@ -137,14 +137,7 @@ where
         "the server at --http-listen",
         axum::serve(health, http::router(ready, events.clone(), metrics.clone())).into_future(),
     );
-    let (replica, stored, trouble) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
-    let mut holder = Holder::new(settings(&cli, api.is_some()), stored, clock.now());
-    match trouble {
-        Some(Trouble::Unread(error)) => tracing::error!(%error, "the replica cannot be opened: memory serves"),
-        // It is told, shown and tried again like any other write that failed; nothing else comes of it before the loop runs.
-        Some(Trouble::Unwritable(error)) => drop(holder.step(Input::Persisted(Err(error)), clock.now())),
-        None => {}
-    }
+    let (replica, holder) = open(&cli, api.is_some(), &clock)?;
     let (to_writer, changes) = mpsc::channel(1);
     parts.spawn("the replica's writer", writer(replica, changes, events.clone()));
     let state = api::ApiState { events: events.clone(), key, metrics: metrics.clone() };
@@ -180,6 +173,19 @@ where
         tracing::warn!("the goodbye to the operator, or the last write of the replica, may not have come through");
     }
     Ok(exit)
+}
+
+/// The replica, and what it kept.
+fn open(cli: &Cli, api: bool, clock: &Clock) -> anyhow::Result<(Replica, Holder)> {
+    let (replica, stored, trouble) = Replica::open(&cli.data, &cli.namespace, &cli.streamer)?;
+    let mut holder = Holder::new(settings(cli, api), stored, clock.now());
+    match trouble {
+        Some(Trouble::Unread(error)) => tracing::error!(%error, "the replica cannot be opened: memory serves"),
+        // It is told, shown and tried again like any other write that failed; nothing else comes of it before the loop runs.
+        Some(Trouble::Unwritable(error)) => drop(holder.step(Input::Persisted(Err(error)), clock.now())),
+        None => {}
+    }
+    Ok((replica, holder))
 }
 
 fn settings(cli: &Cli, api: bool) -> Settings {

@@ -259,6 +259,12 @@ impl World {
     pub(crate) fn ask(&mut self, at: usize, request: Request) -> Option<Answer> {
         self.asked_for = None;
         self.sidecar_step(at, Input::Asked { number: 1, request, host: None });
+        // It may wait until a reading that was begun before it and one that was begun for it have ended.
+        for _ in 0..2 {
+            if self.asked_for.is_none() {
+                self.show_api(at);
+            }
+        }
         self.asked_for.take()
     }
 }

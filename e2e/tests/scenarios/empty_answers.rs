@@ -13,8 +13,9 @@ const BEFORE_ANYTHING_IS_DECIDED: Duration = Duration::from_millis(PERIODS.perio
 
 #[tokio::test]
 async fn empty_answers() -> Result<()> {
-    let mut site = Site::start("empty_answers", Plan { operators: 2, proxied: true, ..Plan::default() }).await?;
-    let mut names = site.apply_streams(29).await?;
+    let mut site =
+        Site::start("empty_answers", Plan { operators: 2, proxied: true, supervised: true, ..Plan::default() }).await?;
+    let mut names = site.apply_of_both_policies(15).await?;
     site.apply(&credentials("cam", &[("password", "Sesame-open-7713")])).await?;
     site.canaries.push("Sesame-open-7713".to_owned());
     site.apply(stream("locked").url("rtsp://admin:${secret:cam/password}@camera/locked").object()).await?;
@@ -27,7 +28,7 @@ async fn empty_answers() -> Result<()> {
     // Streams.
     api.rule(empty(&site, "streams", "Stream").await?);
     api.cut();
-    await_doubt(&site, leader, "Streams", 30).await?;
+    await_doubt(&site, leader, "Streams", 31).await?;
     tokio::time::sleep(BEFORE_ANYTHING_IS_DECIDED).await;
     site.ensure_undisturbed(&names, captured)?;
     api.pass();
@@ -78,7 +79,7 @@ async fn empty_answers() -> Result<()> {
     let killed = site.registry.now();
     site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
-    site.tell_dark("after empty answers, streamer killed", &lost, killed);
+    site.tell_dark_by_policy("after empty answers, streamer killed", &lost, killed);
     site.finish().await
 }
 

@@ -8,8 +8,8 @@ const LEASE: &str = "weir-operator";
 
 #[tokio::test]
 async fn lease_deleted() -> Result<()> {
-    let site = Site::start("lease_deleted", Plan { operators: 2, ..Plan::default() }).await?;
-    let names = site.apply_streams(30).await?;
+    let site = Site::start("lease_deleted", Plan { operators: 2, supervised: true, ..Plan::default() }).await?;
+    let names = site.apply_of_both_policies(15).await?;
     let captured = site.await_captured_once(&names).await?;
     let first = site.await_leader().await?;
     let uid = site.get(Kind::Lease, LEASE).await?["metadata"]["uid"].clone();
@@ -57,7 +57,7 @@ async fn lease_deleted() -> Result<()> {
     site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), captured)?;
-    site.tell_dark("after the Lease was deleted, streamer killed", &lost, killed);
+    site.tell_dark_by_policy("after the Lease was deleted, streamer killed", &lost, killed);
     for placement in site.list(Kind::Placement).await? {
         let term = placement["spec"]["term"].as_f64().unwrap_or_default();
         ensure!(term >= second_term, "{} has term {term}, the leader {second_term}", placement["metadata"]["name"]);

@@ -39,6 +39,7 @@ mod stop_capturing_every_day;
 mod stop_capturing_frozen_sidecar;
 mod stop_capturing_hung_streamer;
 mod stop_capturing_no_operator;
+mod stop_capturing_old_configuration;
 mod stream_edited_disabled_deleted;
 mod stream_remade_during_failover;
 mod streamer_and_sidecar_killed;

@@ -9,8 +9,8 @@ use weir_e2e::site::{Kind, Plan, Site, until};
 
 #[tokio::test]
 async fn placements_edited() -> Result<()> {
-    let site = Site::start("placements_edited", Plan::default()).await?;
-    let names = site.apply_streams(30).await?;
+    let site = Site::start("placements_edited", Plan { supervised: true, ..Plan::default() }).await?;
+    let names = site.apply_of_both_policies(15).await?;
     let captured = site.await_captured_once(&names).await?;
     until("the records rest", async || {
         let settled = site.records().await?.values().all(|record| record["previous"].is_null());
@@ -80,7 +80,7 @@ async fn placements_edited() -> Result<()> {
     site.kill_streamer("s1").await?;
     site.await_captured_once(&names).await?;
     site.ensure_undisturbed(names.difference(&lost), captured)?;
-    site.tell_dark("Placements edited, then a streamer killed", &lost, killed);
+    site.tell_dark_by_policy("Placements edited, then a streamer killed", &lost, killed);
     site.finish().await
 }
 

@@ -5,7 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use weir_e2e::site::{Kind, Plan, Site};
+use weir_e2e::site::{Kind, PERIODS, Plan, Site};
+use weir_feed::periods::Periods;
 
 /// Does it to the database at a path.
 type Damage = fn(&Path) -> Result<()>;
@@ -34,8 +35,11 @@ fn cut(replica: &Path) -> Result<()> {
 
 #[tokio::test]
 async fn replica_corrupted() -> Result<()> {
-    let mut site = Site::start("replica_corrupted", Plan::default()).await?;
-    let names = site.apply_streams(30).await?;
+    // Whoever supervises the streamer has patience for as long as it takes to fill the database, on a machine that is busy with other sites.
+    let periods = Periods { kill: PERIODS.kill * 4, ..PERIODS };
+    let plan = Plan { supervised: true, periods, ..Plan::default() };
+    let mut site = Site::start("replica_corrupted", plan).await?;
+    let names = site.apply_of_both_policies(15).await?;
     let captured = site.await_captured_once(&names).await?;
     let held = site.read_by("s1");
     let replica = site.streamer("s1")?.replica.clone();

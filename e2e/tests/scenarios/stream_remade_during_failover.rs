@@ -7,8 +7,10 @@ use weir_e2e::site::{Kind, Plan, Site, until};
 
 #[tokio::test]
 async fn stream_remade_during_failover() -> Result<()> {
-    let site = Site::start("stream_remade_during_failover", Plan { proxied: true, ..Plan::default() }).await?;
-    let names = site.apply_streams(30).await?;
+    let site =
+        Site::start("stream_remade_during_failover", Plan { proxied: true, supervised: true, ..Plan::default() })
+            .await?;
+    let names = site.apply_of_both_policies(15).await?;
     site.await_captured_once(&names).await?;
     site.await_streamers_ready().await?;
     let lost = site.read_by("s3");
@@ -30,7 +32,8 @@ async fn stream_remade_during_failover() -> Result<()> {
     site.apply_named([after.clone()]).await?;
     site.await_captured_once(&names).await?;
     let moved = lost.iter().filter(|name| *name != after);
-    site.tell_dark("streamer killed, a Stream made again at once", moved, killed);
+    let moved = moved.cloned().collect();
+    site.tell_dark_by_policy("streamer killed, a Stream made again at once", &moved, killed);
     site.tell_dark("its Stream made again after the failover", [after], again);
     site.ensure_undisturbed(names.difference(&lost), killed)?;
 
@@ -46,7 +49,7 @@ async fn stream_remade_during_failover() -> Result<()> {
     api.pass();
     api.release().await?;
     site.await_captured_once(&names).await?;
-    site.tell_dark("streamer killed, a Stream made again during the write", &lost, killed);
+    site.tell_dark_by_policy("streamer killed, a Stream made again during the write", &lost, killed);
     until("the records are the new objects'", async || {
         let records = site.records().await?;
         for name in &names {

@@ -2,6 +2,7 @@
 
 pub mod accepted;
 pub mod answer;
+pub mod boot;
 pub mod evidence;
 pub mod journal;
 pub mod lease;
@@ -11,4 +12,4 @@ pub mod step;
 pub mod watch;
 
 #[cfg(test)]
-pub(crate) mod rules;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ use crate::periods::Periods;
 use crate::record::{Record, StreamId, StreamerId};
 use crate::time::Now;
 
+pub mod hello;
 pub mod known;
 mod lease;
 mod look;
@@ -24,7 +25,8 @@ pub(crate) mod tests;
 pub mod view;
 mod write;
 
-use session::{Newcomer, Session};
+use hello::Newcomer;
+use session::Session;
 use slice::SliceState;
 use step::{Conn, Op, SliceId, Want};
 pub use take::went_back;

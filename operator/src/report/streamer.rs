@@ -329,8 +329,8 @@ fn supervised(facts: &StreamerFacts<'_>) -> Finding {
     }
     if let Some(streams) = view.boots_with.filter(|streams| *streams > 0) {
         let message = format!(
-            "the streamer captured {streams} streams when it had started and not asked yet: a stream with StopCapturing \
-             may have moved by then; this stands until it has started with none"
+            "the streamer captured {streams} streams when it had started and was not answered yet, and by then a stream with \
+             StopCapturing may have moved: such streams are not placed here until it has started with none"
         );
         return finding(Some(false), reasons::BOOTS_WITH_CONFIGURATION, message);
     }

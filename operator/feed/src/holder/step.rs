@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::frames::{About, ApiState, Down, Up};
 use crate::holder::accepted::Answers;
 use crate::holder::answer::{Answer, Request};
+use crate::holder::boot::Waiting;
 use crate::holder::evidence::Pending;
 use crate::holder::journal::{Changes, Journal, Meta};
 use crate::holder::lease::{Disobeys, Lease};
@@ -95,6 +96,7 @@ pub struct Holder {
     pub(super) journal: Journal,
     pub(super) watch: Watch,
     pub(super) answers: Answers,
+    pub(super) waiting: Waiting,
     /// Deleted streams of which the streamer may not have let go.
     pub(super) pending: BTreeMap<String, Pending>,
     pub(super) lease: Lease,
@@ -128,6 +130,7 @@ impl Holder {
             journal: Journal::default(),
             watch,
             answers: Answers::default(),
+            waiting: Waiting::default(),
             pending: BTreeMap::new(),
             lease: Lease::default(),
             session: None,
@@ -159,7 +162,11 @@ impl Holder {
                 self.part();
             }
             Input::Frame(frame) => self.hear(frame, now, &mut out),
-            Input::Asked { number, request, host } => self.asked(number, &request, host, now, &mut out),
+            Input::Asked { number, request, host } => {
+                if !self.waits_for_boot(number, &request, host.as_ref(), now, &mut out) {
+                    self.reply(number, &request, host, now, &mut out);
+                }
+            }
             Input::LeaseAsked { number } => {
                 self.lease.asked = Some(now.mono);
                 out.push(Effect::AnswerLease { number, answer: self.obeys(now) });
@@ -168,6 +175,7 @@ impl Holder {
             Input::Persisted(result) => self.persisted(result, now, &mut out),
             Input::Tick => {
                 self.mind_link(now, &mut out);
+                self.mind_waiting(now, &mut out);
                 self.mind_api(now, &mut out);
             }
             Input::Shutdown => {
@@ -235,7 +243,15 @@ impl Holder {
         Some(now.mono.saturating_sub(last).saturating_sub(self.stalled))
     }
 
-    fn asked(&mut self, number: u64, request: &Request, host: Option<String>, now: Now, out: &mut Vec<Effect>) {
+    /// Answers the streamer.
+    pub(super) fn reply(
+        &mut self,
+        number: u64,
+        request: &Request,
+        host: Option<String>,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
         self.watch.asked(request, now.mono);
         if self.watch.asks_by_name && !self.meta.asks_by_name {
             self.meta.asks_by_name = true;
@@ -281,7 +297,7 @@ impl Holder {
             if lacks(Rule::EvidenceOfApi) {
                 self.prove_all();
             }
-            return;
+            return self.boot_read(begun, now, out);
         };
         self.watch.api = ApiState::Up;
         self.watch.booted(&reading);
@@ -299,6 +315,7 @@ impl Holder {
             self.runs_changed = true;
         }
         self.judge(&reading.external, begun, out);
+        self.boot_read(begun, now, out);
     }
 
     fn persisted(&mut self, result: Result<(), String>, now: Now, out: &mut Vec<Effect>) {
@@ -312,7 +329,7 @@ impl Holder {
 
     /// Begins a reading when one is due: every `poll`, and sooner for two of them after anything that one may answer.
     fn mind_api(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if !self.settings.api || self.watch.reading.is_some() {
+        if !self.settings.api {
             return;
         }
         let poll = self.periods().poll;
@@ -323,6 +340,13 @@ impl Holder {
         let wait = if eager { poll / 5 } else { poll };
         let due = |last: u64| now.mono >= last.saturating_add(wait);
         if self.watch.last_reading.is_none_or(due) {
+            self.read_now(now, out);
+        }
+    }
+
+    /// Begins a reading, unless one is under way.
+    pub(super) fn read_now(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.watch.reading.is_none() {
             self.watch.reading = Some(now.mono);
             self.watch.last_reading = Some(now.mono);
             out.push(Effect::ReadApi);

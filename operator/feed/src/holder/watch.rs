@@ -6,7 +6,6 @@ use crate::frames::{ApiState, ConfigStatus, Load, Run};
 use crate::holder::answer::{Item, Request};
 use crate::holder::evidence::POLLS;
 use crate::holder::step::Holder;
-use crate::rule::{Rule, lacks};
 
 /// What the streamer thinks of our answers, with the place of the fault.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,6 +41,8 @@ pub struct Reading {
 pub struct Watch {
     /// When it last asked anything.
     pub last_request: Option<u64>,
+    /// When it was last given an answer, 503 aside.
+    pub last_answer: Option<u64>,
     /// It has asked by name at least once.
     pub asks_by_name: bool,
     /// Plain polls answered in a row, up to a whole cycle.
@@ -84,6 +85,7 @@ impl Watch {
 
     /// It was answered with `items`. True when what it runs became known, or changed, by that.
     pub fn answer_given(&mut self, request: &Request, items: &[Item], now: u64) -> bool {
+        self.last_answer = Some(now);
         if let (ApiState::Up, Some(id)) = (self.api, &self.id)
             && self.answered.as_ref().is_none_or(|(answered, _)| answered != id)
         {
@@ -100,16 +102,6 @@ impl Watch {
             }
         }
         changed
-    }
-
-    /// **Boot**: it was read: the first time after a start, and before it has asked anything, it shows what it boots with.
-    pub fn booted(&mut self, reading: &Reading) {
-        // Another one, or the first after readings that failed; one that ran before this sidecar started tells nothing.
-        let started = self.id.as_ref() != Some(&reading.id) && self.read.is_some();
-        let asked = self.last_request.is_some_and(|last| self.read.is_none_or(|read| last > read));
-        if started && !asked && !lacks(Rule::Boot) {
-            self.boots_with = Some(reading.runs.values().filter(|run| **run == Run::Capture).count() as u64);
-        }
     }
 
     /// The last reading succeeded and was begun after the last request.

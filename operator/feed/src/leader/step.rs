@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Role;
-use super::session::Newcomer;
+use super::hello::Newcomer;
 use crate::frames::{Down, Hello, Partition, Up};
 use crate::record::{Change, Record, StreamId, StreamerId};
 use crate::rule::{Rule, lacks};

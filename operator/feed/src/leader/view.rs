@@ -88,6 +88,13 @@ pub struct RemovalView {
     pub wait: u64,
 }
 
+impl StreamerView {
+    /// Its streamer would be killed when it goes on without a lease, and boots with nothing then.
+    pub fn is_supervised(&self) -> bool {
+        self.supervised && self.boots_with.is_none_or(|streams| streams == 0)
+    }
+}
+
 impl Leader {
     pub fn role(&self) -> Role {
         self.role
@@ -259,6 +266,7 @@ impl Leader {
             // One that does not poll blocks a move while it is heard, and no longer.
             let silent = observed.saturating_sub(session.holder_heard) > silence;
             let supervised = session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill);
+            let supervised = (supervised, session.lease.and_then(|lease| lease.boots_with));
             (id, lost, silent, session.reported, session.has_polled, session.waiting.is_empty(), supervised)
                 .hash(&mut hash);
         }

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::proof::prefix;
 use super::{Rule, Test, lacks, prove, without};
-use crate::holder::{rows, rules};
+use crate::holder::{rows, tests as holder};
 use crate::leader::tests::{feed, lease, settle, truth};
 use crate::rule_tests;
 
@@ -45,21 +45,21 @@ fn alone(rule: Rule) -> &'static [Test] {
             truth::bump_exceeds_the_delete_that_ended_what_the_holder_served,
         ],
         Rule::UnsyncedIs503 => rule_tests![
-            rules::answer::until_synced_it_answers_503,
-            rules::answer::until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds,
-            rules::answer::until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of,
+            holder::answer::until_synced_it_answers_503,
+            holder::answer::until_synced_again_after_a_restart_it_answers_503_or_for_ten_seconds,
+            holder::answer::until_synced_again_after_a_restart_nothing_is_said_of_a_stream_that_the_replica_never_heard_of,
         ],
         Rule::Silence => rule_tests![
-            rules::link::silence_leaves_a_connection_and_drops_what_no_mark_followed,
-            rules::link::silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent,
-            rules::link::silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk,
+            holder::link::silence_leaves_a_connection_and_drops_what_no_mark_followed,
+            holder::link::silence_a_thawed_sidecar_takes_nothing_that_an_old_leader_had_sent,
+            holder::link::silence_a_thawed_sidecar_applies_nothing_that_had_waited_for_its_disk,
         ],
         Rule::SpokenOut => {
-            rule_tests![rules::link::silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends]
+            rule_tests![holder::link::silence_a_leader_that_has_outlived_its_lease_is_left_whatever_it_sends]
         }
         Rule::TermOfSidecar => rule_tests![
-            rules::link::term_a_lower_one_than_stored_is_never_listened_to,
-            rules::link::term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too,
+            holder::link::term_a_lower_one_than_stored_is_never_listened_to,
+            holder::link::term_a_hello_shows_the_last_welcome_and_a_higher_ping_counts_too,
         ],
         Rule::Final => rule_tests![
             rows::tests::final_an_epoch_that_was_stopped_is_never_served_again_only_a_greater_one,
@@ -67,33 +67,33 @@ fn alone(rule: Rule) -> &'static [Test] {
         ],
         Rule::Keep => rule_tests![
             rows::tests::keep_nothing_is_dropped_or_replaced_for_a_record_below_the_rows_epoch,
-            rules::link::keep_and_final_show_in_the_next_hello,
+            holder::link::keep_and_final_show_in_the_next_hello,
         ],
         Rule::Released => rule_tests![feed::released_counts_only_for_the_epoch_of_the_record],
         Rule::Evidence => rule_tests![
-            rules::evidence::evidence_with_an_api_is_an_answer_without_the_stream_and_a_reading_after_it,
-            rules::evidence::evidence_is_no_reading_that_was_begun_before_the_answer,
-            rules::evidence::evidence_begins_again_with_a_streamer_that_was_started_anew,
-            rules::evidence::evidence_is_no_answer_to_one_whose_own_file_runs_it,
-            rules::evidence::evidence_without_an_api_is_an_answer_to_its_name_and_a_later_poll,
-            rules::evidence::evidence_of_one_that_asks_by_name_is_that_it_asked_for_this_one,
-            rules::evidence::evidence_of_one_that_never_asks_by_name_is_two_more_polls,
-            rules::evidence::evidence_of_before_a_503_counts_no_more,
-            rules::evidence::evidence_of_an_answer_before_a_503_needs_another_answer,
-            rules::evidence::evidence_is_no_silence,
+            holder::evidence::evidence_with_an_api_is_an_answer_without_the_stream_and_a_reading_after_it,
+            holder::evidence::evidence_is_no_reading_that_was_begun_before_the_answer,
+            holder::evidence::evidence_begins_again_with_a_streamer_that_was_started_anew,
+            holder::evidence::evidence_is_no_answer_to_one_whose_own_file_runs_it,
+            holder::evidence::evidence_without_an_api_is_an_answer_to_its_name_and_a_later_poll,
+            holder::evidence::evidence_of_one_that_asks_by_name_is_that_it_asked_for_this_one,
+            holder::evidence::evidence_of_one_that_never_asks_by_name_is_two_more_polls,
+            holder::evidence::evidence_of_before_a_503_counts_no_more,
+            holder::evidence::evidence_of_an_answer_before_a_503_needs_another_answer,
+            holder::evidence::evidence_is_no_silence,
         ],
-        Rule::EvidenceOfApi => rule_tests![rules::evidence::evidence_is_no_api_that_cannot_be_read],
-        Rule::ReportOfRows => rule_tests![rules::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs],
+        Rule::EvidenceOfApi => rule_tests![holder::evidence::evidence_is_no_api_that_cannot_be_read],
+        Rule::ReportOfRows => rule_tests![holder::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs],
         Rule::ReportOfRuns => rule_tests![
-            rules::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs,
-            rules::link::report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading,
-            rules::link::report_of_an_empty_replica_waits_for_the_first_reading_of_its_streamer,
+            holder::link::report_a_hello_says_what_is_served_with_its_grant_and_what_runs,
+            holder::link::report_what_it_runs_is_unknown_until_a_whole_cycle_or_a_reading,
+            holder::link::report_of_an_empty_replica_waits_for_the_first_reading_of_its_streamer,
         ],
         Rule::Lease => rule_tests![
-            rules::lease::lease_a_stream_that_stops_is_served_only_while_it_runs,
-            rules::lease::lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_none,
-            rules::lease::lease_of_before_a_restart_is_none,
-            rules::lease::lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for,
+            holder::lease::lease_a_stream_that_stops_is_served_only_while_it_runs,
+            holder::lease::lease_is_counted_from_the_streamers_request_so_that_a_late_ping_lengthens_none,
+            holder::lease::lease_of_before_a_restart_is_none,
+            holder::lease::lease_proof_without_an_api_is_what_was_left_out_and_not_asked_for,
         ],
         Rule::GrantOfRunning => {
             rule_tests![lease::grant_one_that_runs_goes_on_under_a_new_leader_before_it_has_settled]
@@ -113,7 +113,7 @@ fn alone(rule: Rule) -> &'static [Test] {
             rule_tests![lease::gate_holds_what_one_that_was_not_heard_may_be_serving_under_a_lease_of_the_last_leader]
         }
         Rule::LeaseOver => rule_tests![lease::lease_poll_and_kill_are_waited_for_exactly],
-        Rule::Boot => rule_tests![rules::lease::boot_what_a_streamer_captures_before_it_has_asked_is_said],
+        Rule::Boot => rule_tests![holder::boot::boot_what_a_streamer_captures_before_it_is_answered_is_said],
     }
 }
 

@@ -161,9 +161,9 @@ reasons! {
     BOOTS_WITH_CONFIGURATION = Reason::waits(
         "BootsWithConfiguration",
         Warning,
-        "The streamer captured streams when it had started and not asked yet",
-        "A stream with `StopCapturing` that has moved meanwhile is captured twice until its first poll; this stands until it has \
-         started with none",
+        "The streamer captured streams when it had started and was not answered yet",
+        "A stream with `StopCapturing` that has moved meanwhile is captured twice until its first poll; no other is placed here until \
+         it has started with none",
         &[to("to mend it", Act::Say("have the streamer boot with an empty configuration"))],
     );
 }

@@ -2,6 +2,7 @@
 
 use super::{Rig, names};
 use crate::frames::{Run, Up};
+use crate::holder::answer::Request;
 use crate::holder::step::{Effect, Input};
 use crate::holder::watch::{External, Reading};
 
@@ -89,8 +90,10 @@ pub(crate) fn evidence_is_no_api_that_cannot_be_read() {
     for _ in 0..10 {
         rig.tick_to(rig.now + 3_000);
         rig.step(Input::ApiRead(Err("refused".into())));
-        rig.poll();
         rig.ping();
+        // The first of them waits until it was tried once more.
+        rig.step(Input::Asked { number: 1, request: Request::All, host: None });
+        rig.step(Input::ApiRead(Err("refused".into())));
     }
     assert!(released(&mut rig).is_empty());
 }

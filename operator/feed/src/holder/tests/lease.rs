@@ -1,4 +1,4 @@
-//! **Lease** and **Boot**: what a stream with `StopCapturing` is served under, and when its streamer is to be killed.
+//! **Lease**: what a stream with `StopCapturing` is served under, and when its streamer is to be killed.
 
 use super::*;
 use crate::holder::lease::Disobeys;
@@ -199,31 +199,4 @@ fn lease_a_streamer_has_a_poll_to_let_go_in_before_it_is_killed() {
     assert_eq!(lease(&mut rig), Ok(()));
     rig.now = asked + 38_000;
     assert!(lease(&mut rig).is_err());
-}
-
-#[test]
-pub(crate) fn boot_what_a_streamer_captures_before_it_has_asked_is_said() {
-    let mut rig = rig(true);
-    let fails = |rig: &mut Rig| {
-        assert_eq!(rig.tick_to(rig.now + 3_000), [Effect::ReadApi]);
-        rig.step(Input::ApiRead(Err("refused".into())));
-        rig.ping();
-    };
-    let boots_with = |rig: &mut Rig| {
-        rig.now += 1_000;
-        rig.step(Input::Tick);
-        rig.sent.iter().rev().find_map(|up| match up {
-            Up::Alive { lease, .. } => *lease,
-            _ => None,
-        })
-    };
-    rig.read("start-1", &["b"]);
-    assert_eq!(boots_with(&mut rig).unwrap().boots_with, None, "it ran before this sidecar did");
-    rig.ask(&[]);
-    fails(&mut rig);
-    rig.read("start-2", &["a", "b"]);
-    assert_eq!(boots_with(&mut rig).unwrap().boots_with, Some(2));
-    fails(&mut rig);
-    rig.read("start-3", &[]);
-    assert_eq!(boots_with(&mut rig).unwrap().boots_with, Some(0));
 }

@@ -15,6 +15,7 @@ use crate::time::Now;
 
 pub(crate) mod answer;
 mod at_stake;
+pub(crate) mod boot;
 pub(crate) mod evidence;
 mod invariants;
 mod judgement;
