@@ -87,10 +87,11 @@ impl World {
         let new = self.api.stored.record().cloned();
         self.say(|| format!("written: {}", new.as_ref().map_or_else(|| "no record".into(), crate::story::record)));
         let holder = |record: &Record| usize::from(record.streamer == "s1");
-        if let (Some(old), Some(new)) = (&self.check.truth, &new)
-            && old.streamer != new.streamer
+        let to = new.as_ref().map_or("nobody", |new| &new.streamer);
+        if let Some(old) = &self.check.truth
+            && old.streamer != to
         {
-            let (from, to, in_order) = (holder(old), new.streamer.clone(), old.phase == Phase::Releasing);
+            let (from, in_order) = (holder(old), old.phase == Phase::Releasing);
             self.check.excused[from] |= self.is_lost(from);
             let wrong = self.streamers[from].captures() && self.check.known[from] && !self.is_lost(from);
             if wrong && !in_order && !self.check.forgives {
@@ -188,7 +189,9 @@ impl World {
         }
         let leader = (0..2).find(|operator| self.operators[*operator].leads(mono));
         let cut = leader.is_some_and(|leader| self.network.is_cut(at, leader));
-        if !self.sidecars[at].runs() || !self.streamers[at].up || cut {
+        // A lease goes on only while somebody leads.
+        let waits = self.partition == Partition::StopCapturing && !led && self.check.lost_since[at].is_some();
+        if !self.sidecars[at].runs() || !self.streamers[at].up || cut || waits {
             self.check.reachable_since[at] = None;
             self.check.lost_since[at].get_or_insert(mono);
         } else {

@@ -29,6 +29,9 @@ const ANY: [u8; 6] = [0, 1, 2, 3, 4, 5];
 const SHORT: u64 = 2;
 const LONG: u64 = 9;
 
+/// Longer than a Lease, a new leader's wait and a failover take together.
+pub(crate) const LONGER: u64 = 18;
+
 pub(crate) fn of_operator(at: usize) -> Vec<Fault> {
     let fates = [Fate::RequestLost, Fate::AnswerLost, Fate::Late, Fate::ThenDies, Fate::FrozenMeanwhile];
     let mut faults: Vec<Fault> = fates.into_iter().map(|fate| Fault::Write(at, fate)).collect();
@@ -126,7 +129,15 @@ pub(crate) const SITUATIONS: [Situation; 7] = [
 
 /// What CI explores; more by a setting.
 pub(crate) fn all_families() -> Vec<Family> {
-    let mut families = vec![everything_once(), crashes_twice(), everything_once_stopping()];
+    let mut families = vec![
+        everything_once(),
+        crashes_twice(),
+        everything_once_stopping(),
+        crashes_twice_stopping(),
+        many_twice_stopping(),
+        remade(),
+        stopping("a Stream deleted and made again, and a fault, StopCapturing", remade()),
+    ];
     if std::env::var("WEIR_MODEL").is_ok_and(|mode| mode == "deep") {
         families.push(everything_once_with_an_edit());
         families.push(everything_twice());
@@ -143,10 +154,26 @@ fn everything_once() -> Family {
     Family::new("every fault, once", every_fault(), 1).from(&SITUATIONS).with_habits(&[API, DEAF, PLAIN])
 }
 
+/// The same, where a lease and the time to kill come on top of a failover.
+fn longer(fault: Fault) -> Fault {
+    match fault {
+        Fault::FreezeSidecar(at, LONG) => Fault::FreezeSidecar(at, LONGER),
+        Fault::CrashStreamer(at, LONG) => Fault::CrashStreamer(at, LONGER),
+        Fault::CrashNode(at, LONG) => Fault::CrashNode(at, LONGER),
+        Fault::Partition(at, operator, way, LONG) => Fault::Partition(at, operator, way, LONGER),
+        fault => fault,
+    }
+}
+
 /// `StopCapturing`: streamers are supervised, and boot with an empty configuration.
+fn stopping(name: &'static str, family: Family) -> Family {
+    let faults = family.faults.iter().copied().map(longer).collect();
+    Family { name, faults, partition: Partition::StopCapturing, ..family.with_habits(&[EMPTY]) }
+}
+
 fn everything_once_stopping() -> Family {
-    let family = Family::new("every fault, once, StopCapturing", every_fault(), 1).with_habits(&[EMPTY]);
-    Family { partition: Partition::StopCapturing, ..family.from(&[Situation::Quiet, Situation::Moved]) }
+    let situations = [Situation::Quiet, Situation::Moved, Situation::CutOff(4)];
+    stopping("every fault, once, StopCapturing", everything_once()).from(&situations)
 }
 
 fn crashes_twice() -> Family {
@@ -158,6 +185,46 @@ fn crashes_twice() -> Family {
         Fault::Partition(0, None, Way::Both, LONG),
     ];
     Family::new("crash, freeze and partition, twice", faults, 2).at_phases(&[0, 3])
+}
+
+fn crashes_twice_stopping() -> Family {
+    stopping("crash, freeze and partition, twice, StopCapturing", crashes_twice())
+}
+
+/// Two faults of further kinds.
+fn many_twice_stopping() -> Family {
+    let faults = vec![
+        Fault::Write(0, Fate::AnswerLost),
+        Fault::Write(0, Fate::Late),
+        Fault::FreezeOperator(0, LONG),
+        Fault::DeleteLease(1),
+        Fault::LoseSidecar(0, SHORT),
+        Fault::FreezeSidecar(0, LONG),
+        Fault::CrashStreamer(0, SHORT),
+        Fault::Stall(0, LONG),
+        Fault::Partition(0, None, Way::Up, LONG),
+        Fault::Partition(0, None, Way::Down, LONG),
+        Fault::Restore(Copy::Old(PLACED), Versions::BackAndRestart),
+        Fault::Restore(Copy::Last, Versions::BackAndRestart),
+    ];
+    let family = Family::new("", faults, 2).at_phases(&[0]);
+    stopping("a dozen faults, twice, StopCapturing", family)
+}
+
+/// The Stream is deleted and made again while something breaks.
+fn remade() -> Family {
+    let faults = vec![
+        Fault::Write(0, Fate::Late),
+        Fault::CrashOperator(0, 4),
+        Fault::CrashSidecar(0, 4),
+        Fault::LoseSidecar(0, SHORT),
+        Fault::CrashNode(0, LONG),
+        Fault::Partition(0, None, Way::Both, LONG),
+        Fault::Restore(Copy::Last, Versions::BackAndRestart),
+    ];
+    Family::new("a Stream deleted and made again, and a fault", faults, 1)
+        .with_edits(&[Edit::Delete, Edit::Create], 2)
+        .at_phases(&[0])
 }
 
 fn everything_once_with_an_edit() -> Family {

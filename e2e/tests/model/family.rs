@@ -78,6 +78,12 @@ impl Exploration {
         world.faults == 0 && world.edits == 0 && world.ends.is_empty() && world.api.late.is_empty()
     }
 
+    /// A write that is to be late may yet come, and land at any time after.
+    fn may_be_late(world: &World) -> bool {
+        use crate::api::Fate::{FrozenMeanwhile, Late};
+        world.operators.iter().any(|operator| matches!(operator.next_write, Some(Late | FrozenMeanwhile)))
+    }
+
     /// Goes on without faults until all is at rest, and stays so; why not, otherwise.
     pub(crate) fn come_to_rest(&self, world: &mut World) -> Option<String> {
         let (mut path, mut rested) = (Vec::new(), 0);
@@ -128,7 +134,7 @@ impl Model for Exploration {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.check.failure.is_some() || Self::is_left_alone(world) {
+        if world.check.failure.is_some() || (Self::is_left_alone(world) && !Self::may_be_late(world)) {
             return;
         }
         actions.push(Action::Go);

@@ -2,22 +2,24 @@
 //!
 //! One stream, two streamers with their sidecars, two operators, one API server and the network between them. Leader,
 //! holder and planner are the product's own; the API, the campaign for the Lease, the streamers' habits and the network
-//! are modelled. Time is discrete: each unit (a ping, a poll, a renewal of the Lease) has six phases, before each of which
-//! every fault of a family may strike, as often as the family's budget allows, at any time: a system that is quiet is the
-//! same state again, so "any time" has no end. States that differ only in when things happened, not in how long ago, are
-//! one (`fingerprint.rs`). From the end of every run a quiet system must come to rest.
+//! are modelled. Time is discrete: each unit (a ping, a poll, a renewal of the Lease) has six phases, before each of which,
+//! or before those that a family names, every fault of the family may strike, as often as its budget allows, at any time: a
+//! system that is quiet is the same state again, so "any time" has no end. States that differ only in when things happened,
+//! not in how long ago, are one (`fingerprint.rs`). From the end of every run a quiet system must come to rest.
 //!
-//! `cargo test -p weir-e2e --test model` explores what CI does; with `WEIR_MODEL=deep` further families follow.
+//! `cargo test --workspace --test model` explores what CI does (ARCHITECTURE.md has the families); with `WEIR_MODEL=deep`
+//! further families follow.
 //!
 //! What the model does not cover:
 //! - more than one stream, one slice and two streamers; documents that change or are refused, Secrets, on-demand streams;
 //! - clocks that differ: all processes share one, so neither skew nor jumps;
 //! - delays: what can be delivered arrives in the same phase, in order; only cuts, freezes and lost or late writes delay;
 //! - the order within a phase (operators, sidecars, streamers, each by number), and how long a reading of the API takes;
-//! - faults of two kinds other than those of a family together; faults that last otherwise than the family says;
+//! - two faults of kinds or at phases other than those of a family, or three; faults that last otherwise than it says; edits
+//!   other than a Stream deleted and made again;
 //! - a copy of the API that is younger than the last renewal of the Lease, and watches that lag for more than a phase;
 //! - disks that fail or lie (a crash before and after a write is covered), and a replica of another streamer;
-//! - manifests mode, removals in numbers, foreign keys (`Disputed`), a pod's new instance under a living name.
+//! - manifests mode, removals in numbers, foreign keys (`Disputed`), a new instance under a living name.
 
 mod api;
 mod check;
@@ -30,6 +32,8 @@ mod fingerprint;
 mod mutants;
 mod network;
 mod operator;
+#[cfg(debug_assertions)]
+mod shown;
 mod sidecar;
 mod situation;
 mod story;

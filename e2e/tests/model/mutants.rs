@@ -4,15 +4,12 @@ use weir_feed::frames::Partition;
 use weir_feed::rule::Rule;
 
 use crate::api::Fate;
-use crate::families::{API, DEAF, EMPTY};
+use crate::families::{API, DEAF, EMPTY, LONGER};
 use crate::family::Family;
 use crate::fault::{Copy, Edit, Fault, Versions, Way};
 use crate::sidecar;
 use crate::situation::{NOT_PLACED, PLACED, Situation};
 use crate::streamer::Habits;
-
-/// Longer than a Lease, a new leader's wait and a failover take together.
-const LONGER: u64 = 18;
 
 /// Longer than any lease.
 const FOR_GOOD: u64 = 30;
@@ -95,6 +92,10 @@ fn of_writes() -> Vec<Mutant> {
         family("Compare-and-swap (the term)", &restored, 2)
             .from(&[Situation::Lost(2)])
             .without(&[Rule::CompareAndSwapTerm]),
+        family("Compare-and-swap (the resourceVersion)", &late[1..], 1)
+            .with_edits(&[Edit::Drain(0)], 1)
+            .without(&[Rule::CompareAndSwapVersion])
+            .behind(&[Rule::FenceOfLostAnswer]),
         family("Fence (a new leader)", &frozen, 2).without(&[Rule::FenceOfNewLeader]),
         family("Fence (after a lost answer)", &late, 2).without(&[Rule::FenceOfLostAnswer]),
         Family::new("Bump", vec![Fault::CrashStreamer(0, 6), Fault::FreezeSidecar(0, 6)], 1)
@@ -136,6 +137,12 @@ fn of_sidecars() -> Vec<Mutant> {
             .behind(&[Rule::Deadline, Rule::SpokenOut, Rule::TermOfHello]),
         family("Final", &corrected_late, 2).from(&[Situation::Moved]).without(&[Rule::Final]).behind(&[Rule::Gate]),
         Family::new("Keep", vec![restart(PLACED)], 1).from(&[Situation::Moved]).without(&[Rule::Keep]),
+        family("Released", &[], 0)
+            .stopping()
+            .from(&[Situation::CalledOff(1)])
+            .with_edits(&[Edit::Disable, Edit::Enable], 2)
+            .without(&[Rule::Released])
+            .behind(&[Rule::Adopt, Rule::Gate]),
         Family::new("Evidence", down.to_vec(), 1)
             .with_edits(&[Edit::Drain(0)], 1)
             .with_habits(&[DEAF])
@@ -159,7 +166,7 @@ fn of_leases() -> Vec<Mutant> {
     let unheard = [restart(PLACED), Fault::Stall(1, 6)];
     vec![
         family("Lease", &silent[..1], 1).stopping().without(&[Rule::Lease]),
-        family("Lease (the time to kill)", &silent, 2)
+        family("Lease (a ping less)", &silent, 2)
             .stopping()
             .with_each([LATE_EMPTY, LATE_EMPTY])
             .at_phases(&[1, 2])

@@ -31,6 +31,9 @@ pub(crate) enum Situation {
     Down(u64),
     /// The stream was moved from s0 to s1 in order.
     Moved,
+    /// A release from s0, which is drained, was called off when its `released` was under way, which arrives after so many
+    /// units. s0 captures again, and does not poll for longer than that.
+    CalledOff(u64),
 }
 
 /// Copies of the API that exist in every situation but the first: from when the stream was wanted and not placed yet, and when
@@ -100,6 +103,18 @@ impl Situation {
                 world.run_units(15);
                 world.ends_in(units, End::StartSidecar(0));
                 world.ends_in(units, End::BootStreamer(0));
+            }
+            Self::CalledOff(units) => {
+                world.streamers[0].stalled = true;
+                world.stored().wishes.drained = Some(0);
+                world.declared();
+                world.run_units(3);
+                world.streamers[0].stalled = false;
+                world.network.cut[0] = [Cut { up: true, down: false }; 2];
+                world.run_units(3);
+                world.streamers[0].stalled = true;
+                world.ends_in(units, End::Heal(0));
+                world.ends_in(units + 2, End::Polls(0));
             }
             Self::Moved | Self::MovedAndCutOff(_) => {
                 world.stored().wishes.drained = Some(0);

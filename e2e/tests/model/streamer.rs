@@ -62,12 +62,16 @@ impl World {
         self.streamers[at].up = false;
     }
 
-    /// Its supervisor asks once a unit, and kills it for the second "no" in a row: that is `kill`.
+    /// Its supervisor asks once a unit, when the streamer polls, and kills it for the third "no" in a row: as late as
+    /// `kill` permits, to the phase.
     pub(crate) fn supervise(&mut self, at: usize) {
+        if self.streamers[at].habits.polls_late != (self.phase >= 3) {
+            return;
+        }
         let fit = self.ask_lease(at);
         let streamer = &mut self.streamers[at];
         streamer.unfit = if fit || !streamer.up { 0 } else { streamer.unfit + 1 };
-        if streamer.unfit == 2 {
+        if streamer.unfit == 3 {
             streamer.unfit = 0;
             self.say(|| format!("the supervisor kills streamer s{at}"));
             self.crash_streamer(at);

@@ -143,7 +143,7 @@ impl World {
             _ => {
                 (0..2).for_each(|at| self.show_api(at));
                 (0..2).for_each(|at| self.poll(at));
-                if self.phase >= 3 && self.partition == Partition::StopCapturing {
+                if self.partition == Partition::StopCapturing {
                     (0..2).for_each(|at| self.supervise(at));
                 }
             }

@@ -113,8 +113,8 @@ impl Periods {
     /// **Lease**: how long a streamer must have been lost to capture nothing any more that it held under a lease: the lease, a poll
     /// for it to let go, and the time to kill one that does not.
     pub fn lease_over(&self) -> u64 {
-        let kill = if lacks(Rule::LeaseOver) { 0 } else { self.kill };
-        self.stream_lease + self.poll + kill
+        let less = if lacks(Rule::LeaseOver) { self.ping } else { 0 };
+        self.stream_lease + self.poll + self.kill - less
     }
 
     /// The shortest `failover.after` that is carried out: silence + poll + ping.

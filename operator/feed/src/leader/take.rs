@@ -118,10 +118,10 @@ impl Leader {
                 self.list_at = Some(observed + self.periods.ping);
             }
             (Outcome::Done { version }, _) => {
-                let seen = state.seen;
+                let (seen, ours) = (state.seen, state.version.is_none() || found.term == state.term);
                 let mut fresh = SliceState::found(Slice { version, term, ..*found });
                 fresh.seen = seen.max(version);
-                self.adopt_slice(id, fresh, now, effects);
+                self.adopt_slice(id, fresh, ours, now, effects);
             }
             (Outcome::Refused { message } | Outcome::Unknown { message }, _) => {
                 effects.push(Effect::Warn { message: format!("{id} could not be taken again: {message}") });
@@ -198,7 +198,7 @@ impl Leader {
             state.stage = Stage::Blocked { until };
             return;
         }
-        self.adopt_slice(id, SliceState::found(slice), now, effects);
+        self.adopt_slice(id, SliceState::found(slice), false, now, effects);
     }
 
     pub(super) fn read_failed(&mut self, id: &SliceId, message: &str, now: Now, effects: &mut Vec<Effect>) {
@@ -240,12 +240,12 @@ impl Leader {
         self.write_content(id, content, effects);
     }
 
-    /// A slice with our term becomes what we know, unless somebody edited its records: those are put right again.
-    fn adopt_slice(&mut self, id: &SliceId, fresh: SliceState, now: Now, effects: &mut Vec<Effect>) {
+    /// A slice with our term becomes what we know where it may show a write of `ours` that had no answer. Otherwise
+    /// somebody edited it, or the storage went back to a copy, and its records are put right again.
+    fn adopt_slice(&mut self, id: &SliceId, fresh: SliceState, ours: bool, now: Now, effects: &mut Vec<Effect>) {
         let Some(state) = self.slices.get_mut(id) else {
             return;
         };
-        let retaken = fresh.term != state.term;
         let changed: std::collections::BTreeSet<String> = state
             .records
             .keys()
@@ -253,8 +253,7 @@ impl Leader {
             .filter(|name| state.records.get(*name) != fresh.records.get(*name))
             .cloned()
             .collect();
-        if retaken || changed.is_empty() {
-            // A write of ours that had no answer may have landed: what the slice shows is what was decided.
+        if ours || changed.is_empty() {
             let before = std::mem::replace(state, fresh);
             self.records_changed(id, &before.records, now);
             self.read_if_stale(id, effects);

@@ -145,6 +145,25 @@ fn a_slice_edited_or_deleted_by_hand_is_put_right_again() {
 }
 
 #[test]
+fn a_slice_that_a_bumped_restore_took_back_under_an_old_term_is_put_right_again() {
+    let (mut stage, ..) = two();
+    stage.plan("a", place("a", "s1"));
+    let id = SliceId::of(&stream("a"));
+    let mut copy = stage.slices[&id].clone();
+    stage.plan("a", Change::Move { streamer: "s2".into(), previous: Some("s1".into()) });
+    let epoch = stage.record("a").unwrap().epoch;
+    copy.term -= 1;
+    stage.version += 1_000;
+    copy.version = stage.version;
+    let version = Some(copy.version);
+    stage.slices.insert(id.clone(), copy);
+    stage.give(Input::SliceSeen { id, version, term: None });
+    let record = stage.record("a").unwrap();
+    assert_eq!(record.streamer, "s2", "who has it since keeps it");
+    assert!(record.epoch > epoch, "a correction is a new epoch");
+}
+
+#[test]
 fn a_storage_that_went_back_in_time_ends_the_process() {
     let (mut stage, _, _) = two();
     stage.plan("a", place("a", "s1"));
