@@ -118,7 +118,9 @@ impl Leader {
                 self.list_at = Some(observed + self.periods.ping);
             }
             (Outcome::Done { version }, _) => {
-                let (seen, ours) = (state.seen, state.version.is_none() || found.term == state.term);
+                // What is known of one that was deleted is not in it yet: it is made empty.
+                let unknown = state.version.is_none() && state.records.is_empty();
+                let (seen, ours) = (state.seen, unknown || found.term == state.term);
                 let mut fresh = SliceState::found(Slice { version, term, ..*found });
                 fresh.seen = seen.max(version);
                 self.adopt_slice(id, fresh, ours, now, effects);

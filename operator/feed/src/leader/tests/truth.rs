@@ -145,6 +145,23 @@ fn a_slice_edited_or_deleted_by_hand_is_put_right_again() {
 }
 
 #[test]
+fn a_slice_that_was_deleted_is_made_again_whether_an_answer_is_lost_or_not() {
+    for landed in [true, false] {
+        let (mut stage, one, two) = two();
+        stage.plan("a", place("a", "s1"));
+        let id = SliceId::of(&stream("a"));
+        stage.slices.remove(&id);
+        stage.lose = Some(landed);
+        stage.give(Input::SliceSeen { id: id.clone(), version: None, term: None });
+        stage.pass(30_000, &[one, two]);
+        assert_eq!(stage.lose, None, "its answer was lost");
+        let records = &stage.slices[&id].records;
+        assert_eq!(records.iter().map(|record| record.streamer.as_str()).collect::<Vec<_>>(), ["s1"], "{landed}");
+        assert_eq!(stage.record("a").unwrap().epoch, records[0].epoch);
+    }
+}
+
+#[test]
 fn a_slice_that_a_bumped_restore_took_back_under_an_old_term_is_put_right_again() {
     let (mut stage, ..) = two();
     stage.plan("a", place("a", "s1"));
