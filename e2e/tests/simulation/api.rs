@@ -77,6 +77,13 @@ pub(crate) struct Declared {
     pub(crate) unknown: bool,
 }
 
+impl Storage {
+    /// The record of a stream.
+    pub(crate) fn record(&self, name: &str) -> Option<&Record> {
+        self.slices.values().flat_map(|slice| &slice.records).find(|record| record.name == name)
+    }
+}
+
 enum Shown {
     Observed(Arc<Observed>),
     Slice(SliceSeen),
@@ -407,7 +414,7 @@ impl State {
 
     /// The record of a stream, as it stands.
     pub(crate) fn record(&self, name: &str) -> Option<&Record> {
-        self.storage.slices.values().flat_map(|slice| &slice.records).find(|record| record.name == name)
+        self.storage.record(name)
     }
 }
 

@@ -7,36 +7,34 @@ use weir_feed::frames::{Down, Up};
 use weir_feed::record::{Phase, Record};
 
 use crate::api::short;
+use crate::excuses::Excuses;
 use crate::network::HostId;
 use crate::users::NAMES;
 use crate::wire::Seen;
-use crate::world::{OPERATORS, PERIODS, STREAMERS, World, sidecar_of, streamer_of};
+use crate::world::{OPERATORS, PERIODS, STREAMERS, World, streamer_of};
 
 /// A record has stood for so long (ms) that everybody who can be reached acts upon it: an unanswered write, a silent
 /// connection, another one, and a little.
 const KNOWN: u64 = 8_000;
-/// So long (ms) after a streamer can be reached again it captures nothing any more that it lost meanwhile: what a leader
-/// waits for, a silent connection, another one, and two polls.
-const HEALED: u64 = 16_000;
 /// What a disk has refused is written and said to be applied within so many ms, when it takes writes again.
 const WRITTEN: u64 = 1_000;
 /// A leader that has said nothing for so long (ms) does not lead.
 const LEADS: u64 = 1_000;
-/// Processes run in steps of so many ms: nothing is known more exactly.
-const ROUNDED: u64 = 100;
 /// For so long (ms) a streamer's API must have been readable, and have shown a stream, for its sidecar to know.
 const READ: u64 = 4_000;
 
 /// What a sidecar has been told, and has at a mark.
 #[derive(Debug, Default)]
-struct Told {
-    rows: BTreeSet<String>,
+pub(crate) struct Told {
+    pub(crate) rows: BTreeSet<String>,
     /// Given by a batch that it has said it has applied, and not taken since: on its disk.
     kept: BTreeSet<String>,
     /// Taken from it by a frame that it has read, and not given since.
     taken: BTreeSet<String>,
     /// Taken from it, as it has said that it has applied.
     off: BTreeSet<String>,
+    /// It is told not to answer for these for now.
+    pub(crate) holds: BTreeSet<String>,
     /// Not yet marked.
     batch: Vec<Down>,
     /// Marked, each up to this revision, and not yet on its disk.
@@ -44,14 +42,14 @@ struct Told {
     /// The revision that it said it has applied.
     applied: u64,
     /// The connection of its last welcome.
-    welcomed: Option<u64>,
+    pub(crate) welcomed: Option<u64>,
 }
 
 /// What the invariants remember.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
     pub(crate) failure: Option<String>,
-    told: [Told; STREAMERS],
+    pub(crate) told: [Told; STREAMERS],
     /// When each operator last spoke as a leader.
     spoke: [u64; OPERATORS],
     /// When a leader last heard each sidecar, and of which request of its streamer.
@@ -63,22 +61,15 @@ pub(crate) struct Check {
     readable: [Option<u64>; STREAMERS],
     /// Since when each runs what it runs.
     runs: BTreeMap<(usize, String), u64>,
-    /// Since when nothing has stood between each streamer and the leader, connected or not.
-    reachable: [Option<u64>; STREAMERS],
-    /// Since when they have been connected, too.
-    healthy: [Option<u64>; STREAMERS],
-    /// Stream, a streamer that was lost when the stream was given away, and whom it was given to.
-    excused: BTreeSet<(String, usize, usize)>,
+    pub(crate) excuses: Excuses,
     /// By stream: whose it is by an `Active` record and a wish, and since when.
     active: BTreeMap<String, (String, u64)>,
-    /// When the API was restored, until a leader has taken over since and everybody knows what it has corrected.
-    pub(crate) restored: Option<u64>,
     /// Sidecars that were started with less on disk than they served before, and have had no mark since.
     outdated: BTreeSet<usize>,
     /// Sidecars whose disk was wiped, put back, or took no writes when they said that they have applied something.
     pub(crate) disk_lost: [bool; STREAMERS],
     /// Names that an old disk brought back to a sidecar that no leader has welcomed since.
-    revived: BTreeSet<(String, usize)>,
+    pub(crate) revived: BTreeSet<(String, usize)>,
     /// What has come to leaders in this step, which they may not have looked at yet.
     words: Vec<(usize, Option<u64>)>,
     pub(crate) connections: [VecDeque<u64>; STREAMERS],
@@ -91,7 +82,14 @@ fn at_of(sidecar: HostId) -> usize {
 impl Check {
     /// A sidecar starts with this on its disk, of which it may know that it is not complete. The error is what it has acknowledged
     /// and is lost.
-    pub(crate) fn starts_with(&mut self, at: usize, synced: bool, rows: Vec<String>) -> Result<(), String> {
+    pub(crate) fn starts_with(
+        &mut self,
+        at: usize,
+        synced: bool,
+        rows: Vec<String>,
+        holds: Vec<String>,
+    ) -> Result<(), String> {
+        self.excuses.starts(at);
         let told = &mut self.told[at];
         let rows: BTreeSet<String> = rows.into_iter().collect();
         let lost: Vec<String> = told.kept.difference(&rows).chain(told.off.intersection(&rows)).cloned().collect();
@@ -105,6 +103,7 @@ impl Check {
         told.off.retain(|name| !rows.contains(name));
         told.taken.retain(|name| !rows.contains(name));
         told.rows = rows;
+        told.holds = holds.into_iter().collect();
         told.batch.clear();
         told.marked.clear();
         (told.welcomed, told.applied) = (None, 0);
@@ -145,7 +144,7 @@ impl Check {
 
     /// For how long a streamer has truly been lost, as far as word of it has come to a leader: its sidecar unheard, or
     /// itself neither asking nor to be read as running the stream.
-    fn lost_for(&self, at: usize, name: &str, now: u64) -> u64 {
+    pub(crate) fn lost_for(&self, at: usize, name: &str, now: u64) -> u64 {
         let readable = self.readable[at].is_some_and(|since| now >= since + READ);
         let shown = readable && self.runs.get(&(at, name.to_owned())).is_some_and(|since| now >= since + READ);
         let idle = if shown { 0 } else { now.saturating_sub(self.heard_of[at]) };
@@ -160,12 +159,15 @@ impl Told {
             Down::Put(put) => {
                 self.off.remove(&put.name);
                 self.taken.remove(&put.name);
+                self.holds.remove(&put.name);
                 self.rows.insert(put.name.clone());
             }
             Down::Delete { name, .. } => {
                 self.kept.remove(name);
+                self.holds.remove(name);
                 self.taken.insert(name.clone());
             }
+            Down::Hold { name, .. } => drop(self.holds.insert(name.clone())),
             _ => {}
         }
         self.batch.push(frame);
@@ -203,7 +205,7 @@ impl World {
     pub(crate) fn truth_changed(&mut self) {
         let now = self.now;
         for name in NAMES {
-            let known = !self.wishes.unknown && self.check.restored.is_none();
+            let known = !self.wishes.unknown && self.check.excuses.is_decided(name);
             let wanted = known && self.wishes.of(name).any(|(_, wish)| !wish.disabled);
             let holder = self.record(name).filter(|record| wanted && record.phase == Phase::Active);
             match holder.map(|record| record.streamer) {
@@ -232,7 +234,12 @@ impl World {
     pub(crate) fn check_seen(&mut self, seen: Seen) {
         match seen {
             Seen::Sent { conn, operator, sidecar, frame } => self.check_sent(conn, operator, at_of(sidecar), &frame),
-            Seen::Told { conn, sidecar, frame, .. } => self.check.told(at_of(sidecar), conn, self.now, frame),
+            Seen::Told { conn, sidecar, frame, .. } => {
+                if let Down::Ping { lease: Some(request), .. } = frame {
+                    self.check.excuses.leased(at_of(sidecar), self.hosts[sidecar].started + request);
+                }
+                self.check.told(at_of(sidecar), conn, self.now, frame);
+            }
             Seen::Said { sidecar, frame } => {
                 let at = at_of(sidecar);
                 self.check.said(at, self.disks[at].was_full(self.now, WRITTEN), &frame);
@@ -248,14 +255,6 @@ impl World {
         }
     }
 
-    /// Without a leader an old disk is all that a sidecar knows.
-    fn excuse_the_revived(&mut self, at: usize, names: &[String]) {
-        for name in names.iter().filter(|name| self.check.revived.contains(&((*name).clone(), at))) {
-            let others = (0..STREAMERS).filter(|other| *other != at);
-            self.check.excused.extend(others.map(|other| (name.clone(), at, other)));
-        }
-    }
-
     /// A leader says something to a sidecar.
     fn check_sent(&mut self, conn: u64, operator: HostId, to: usize, frame: &Down) {
         match frame {
@@ -263,16 +262,7 @@ impl World {
                 self.say(|_| {
                     format!("operator {operator} gives s{to} {} of epoch {}", put.name, put.epoch % 100_000_000)
                 });
-                let bound = self.wishes.of(&put.name).map(|(_, wish)| wish.after).min().unwrap_or(3_000);
-                for lost in (0..STREAMERS).filter(|at| *at != to) {
-                    let lost_for = self.check.lost_for(lost, &put.name, self.now);
-                    if self.has(lost, &put.name) {
-                        self.say(|_| format!("s{lost} has been lost for {lost_for}, the bound is {bound}"));
-                    }
-                    if self.has(lost, &put.name) && lost_for + ROUNDED >= bound {
-                        self.check.excused.insert((put.name.clone(), lost, to));
-                    }
-                }
+                self.excuse_the_lost(&put.name, to);
             }
             Down::Delete { name, epoch } => {
                 self.say(|_| format!("operator {operator} takes {name} from s{to}, epoch {}", epoch % 100_000_000));
@@ -323,7 +313,7 @@ impl World {
     }
 
     /// Serves it, runs it, or would after a restart.
-    fn has(&self, at: usize, name: &str) -> bool {
+    pub(crate) fn has(&self, at: usize, name: &str) -> bool {
         self.streamers[at].view().has(name) || self.check.told[at].rows.contains(name)
     }
 
@@ -343,9 +333,7 @@ impl World {
 
     fn stops_for_ignorance(&self, at: usize, name: &str) -> bool {
         let told = self.check.told[at].taken.contains(name);
-        // Out of a leader's reach for long enough, it has to.
-        let reached = self.check.healthy[at].is_some_and(|since| self.now >= since + HEALED);
-        if self.stops.contains(name) && !reached {
+        if self.stops.contains(name) && !self.is_owed_a_lease(at) {
             return false;
         }
         !told && !self.check.outdated.contains(&at) && self.is_known_to_be_of(name, at)
@@ -362,15 +350,11 @@ impl World {
             if !self.disks[at].is_full(now) {
                 self.check.told[at].is_written();
             }
-            let healthy = self.is_healthy(at);
             let readable = self.streamers[at].view().is_readable() && self.hosts[streamer_of(at)].runs();
-            let since = |known: Option<u64>, holds: bool| if holds { known.or(Some(now)) } else { None };
-            self.check.healthy[at] = since(self.check.healthy[at], healthy);
-            self.check.reachable[at] = since(self.check.reachable[at], self.is_reachable(at));
-            self.check.readable[at] = since(self.check.readable[at], readable);
+            let since = self.check.readable[at].unwrap_or(now);
+            self.check.readable[at] = readable.then_some(since);
         }
-        self.notice_restoration();
-        self.forget_excuses();
+        self.mind_excuses();
         let captured: Vec<BTreeSet<String>> =
             self.streamers.iter().map(|streamer| streamer.view().running().cloned().collect()).collect();
         for name in NAMES {
@@ -384,21 +368,7 @@ impl World {
         }
     }
 
-    /// What the records say counts again.
-    fn notice_restoration(&mut self) {
-        let Some(restored) = self.check.restored else {
-            return;
-        };
-        let now = self.now;
-        let knows = |operator: usize| self.leads(operator) && self.hosts[operator].started > restored;
-        let healthy = |at: usize| self.check.healthy[at].is_some_and(|since| now >= since + HEALED);
-        if (0..STREAMERS).all(healthy) && (0..OPERATORS).any(knows) {
-            self.check.restored = None;
-            self.truth_changed();
-        }
-    }
-
-    fn leads(&self, operator: usize) -> bool {
+    pub(crate) fn leads(&self, operator: usize) -> bool {
         self.hosts[operator].runs() && self.now < self.check.spoke[operator] + LEADS
     }
 
@@ -414,57 +384,12 @@ impl World {
     }
 
     fn check_overlap(&mut self, name: &str, one: usize, other: usize) {
-        let excused = |lost, given| self.check.excused.contains(&(name.to_owned(), lost, given));
+        let excused = |lost, given| self.check.excuses.excuses(name, lost, given);
         if !self.stops.contains(name) && (excused(one, other) || excused(other, one)) {
             return;
         }
         let record = self.record(name).map_or_else(|| format!("{name}: no record"), |record| short(&record));
         self.fail(format!("s{one} and s{other} capture {name} ({record})"));
-    }
-
-    /// An excuse ends when the lost one has let go, or has been in reach for long enough to have.
-    fn forget_excuses(&mut self) {
-        let mut excused = std::mem::take(&mut self.check.excused);
-        excused.retain(|(name, lost, _)| {
-            let healed = self.check.reachable[*lost].is_some_and(|since| self.now >= since + HEALED);
-            self.has(*lost, name) && !healed
-        });
-        self.check.excused = excused;
-    }
-
-    /// Nothing stands between a streamer and a leader.
-    fn is_healthy(&self, at: usize) -> bool {
-        let Some(conn) = self.check.told[at].welcomed.filter(|conn| self.network.stands(*conn)) else {
-            return false;
-        };
-        let sidecar = sidecar_of(at);
-        let Some(operator) = (0..OPERATORS).find(|operator| self.network.is_between(conn, sidecar, *operator)) else {
-            return false;
-        };
-        self.leads(operator) && self.can_be_reached(at, operator)
-    }
-
-    /// Nothing stands between a streamer and who holds the Lease.
-    fn is_reachable(&self, at: usize) -> bool {
-        let holder = self.api.state().lease_holder().map(str::to_owned);
-        let holds =
-            |operator: &usize| holder.as_ref().is_some_and(|holder| *holder == self.hosts[*operator].identity());
-        let leader = (0..OPERATORS).find(|operator| self.hosts[*operator].runs() && holds(operator));
-        leader.is_some_and(|operator| self.can_be_reached(at, operator))
-    }
-
-    fn can_be_reached(&self, at: usize, operator: HostId) -> bool {
-        let sidecar = sidecar_of(at);
-        let reached = !self.network.is_blocked(sidecar, operator) && !self.network.is_blocked(operator, sidecar);
-        let api = {
-            let api = self.api.state();
-            self.now >= api.down_until.max(api.flaky_until).max(api.cut_off_until[operator])
-        };
-        let running =
-            self.hosts[sidecar].runs() && self.hosts[streamer_of(at)].runs() && self.streamers[at].view().polls;
-        // What cannot be given is held, and a request that names it among others gets 503 for them all.
-        let given = self.wishes.streams.values().all(|wish| wish.secret);
-        reached && api && running && given
     }
 
     /// What is not yet as it should be once everything is quiet.

@@ -9,6 +9,9 @@ use crate::world::{Event, MACHINES, OPERATORS, STREAMERS, World, sidecar_of, str
 /// Kinds of faults and edits.
 pub(crate) const FAULTS: usize = 28;
 
+/// How far a restore may put versions up, as `etcdutl snapshot restore --bump-revision` does.
+const BUMP: u64 = 1_000_000_000;
+
 impl World {
     /// One fault or edit, and the appointment with the next.
     pub(crate) fn fault(&mut self) {
@@ -59,10 +62,10 @@ impl World {
         self.after(back, Event::Start(sidecar_of(at)));
     }
 
-    /// Whether a sidecar comes back with nothing, or with what it had a while ago. Not where records may go back too:
-    /// then a streamer that cannot be read may run what nobody knows of any more.
+    /// Whether a sidecar comes back with nothing, or with what it had a while ago. Not while records may be old: then
+    /// nobody knows what it ran.
     fn lose_disk(&mut self, at: usize, percent: u32) {
-        if self.restores {
+        if !self.may_lose_a_disk() {
             return;
         }
         if self.random.chance(percent) {
@@ -86,7 +89,6 @@ impl World {
     fn crash_node(&mut self, at: usize) {
         if self.random.chance(50) {
             self.network.power(sidecar_of(at), false);
-            self.network.power(streamer_of(at), false);
         }
         self.kill(supervisor_of(at));
         self.kill_sidecar(at);
@@ -172,16 +174,21 @@ impl World {
         }
     }
 
+    /// The storage goes back in time, and numbers its versions from there on, or far above. No watch says so.
     fn copy_or_restore(&mut self) {
+        let (restores, bumped) = (self.random.chance(60), self.random.chance(50));
+        let may = self.may_be_restored();
         let mut api = self.api.state();
-        let restored = api.copy.clone().filter(|_| self.random.chance(60));
-        if let Some(copy) = restored {
-            // The storage goes back in time, and numbers its versions from there on. No watch says so.
-            api.storage = copy;
+        if let Some(copy) = api.copy.clone().filter(|_| restores) {
+            if !may {
+                return;
+            }
+            let before = std::mem::replace(&mut api.storage, copy);
+            api.storage.version += if bumped { BUMP } else { 0 };
             api.changed = true;
             drop(api);
-            self.check.restored = Some(self.now);
-            self.say(|_| "the API is restored from its copy".to_owned());
+            self.is_restored(&before);
+            self.say(|_| format!("the API is restored from its copy, versions bumped: {bumped}"));
         } else {
             api.copy = Some(api.storage.clone());
             drop(api);

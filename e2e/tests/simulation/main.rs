@@ -2,10 +2,12 @@
 //!
 //! Every process has a tokio run time of its own, whose clock is the run's; nothing happens by chance that is not the
 //! seed's. `WEIR_SEED=n cargo test --test simulation` replays one run with its trace (`RUST_LOG=debug` adds the
-//! processes' own logs); `WEIR_SEEDS=n` runs that many.
+//! processes' own logs); `WEIR_SEEDS=n` runs that many from `WEIR_FIRST` on; `WEIR_RULE=Keep,Final` takes these rules out, to see
+//! that something fails then.
 
 mod api;
 mod check;
+mod excuses;
 mod faults;
 mod host;
 mod network;
@@ -72,8 +74,24 @@ fn pass(world: &mut World) {
     world.run(next);
 }
 
+/// The rules that `WEIR_RULE` takes out, by their names in the code: some seed must fail without them.
+#[cfg(debug_assertions)]
+fn take_rules_out() {
+    use weir_feed::rule::{Rule, take_out};
+    if let Ok(wanted) = std::env::var("WEIR_RULE") {
+        let named = |rule: &&Rule| wanted.split(',').any(|name| name == format!("{rule:?}"));
+        let rules: Vec<Rule> = Rule::ALL.iter().filter(named).copied().collect();
+        assert!(!rules.is_empty(), "WEIR_RULE={wanted} is none of {:?}", Rule::ALL);
+        take_out(&rules);
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn take_rules_out() {}
+
 /// A run, with what it panicked of.
 fn guarded(seed: u64, trace: bool) -> (Option<String>, Vec<String>) {
+    take_rules_out();
     panics::caught(|| run(seed, trace)).unwrap_or_else(|why| (Some(format!("panicked: {why}")), vec![]))
 }
 

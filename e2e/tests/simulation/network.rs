@@ -26,7 +26,9 @@ pub(crate) const STREAMER: u16 = 8080;
 /// Bytes that may be under way in one direction of a connection.
 const WINDOW: usize = 256 << 10;
 /// A blocked way that opens carries what it held within so many ms: when TCP tries again.
-const AGAIN: u64 = 1_500;
+pub(crate) const AGAIN: u64 = 1_500;
+/// The longest that one way takes, in ms.
+pub(crate) const HOP: u64 = 900;
 
 /// What goes over a connection.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ struct State {
     random: Random,
     /// Which machine a process is on.
     machines: Vec<usize>,
-    /// Machines that have power.
+    /// Processes whose machines have power.
     powered: Vec<bool>,
     backlogs: BTreeMap<(HostId, u16), Backlog>,
     connections: BTreeMap<u64, Connection>,
@@ -218,14 +220,15 @@ impl Network {
         self.state().blocked.iter().copied().collect()
     }
 
-    /// A process's machine loses its power: nobody hears of its end.
+    /// A process's machine loses its power: nobody hears of its end. With power, it refuses what nobody on it listens for.
     pub(crate) fn power(&self, host: HostId, on: bool) {
         let mut state = self.state();
-        state.powered[host] = on;
+        let State { machines, powered, connections, .. } = &mut *state;
+        let on_it = |other: HostId| machines[other] == machines[host];
+        (0..powered.len()).filter(|other| on_it(*other)).for_each(|other| powered[other] = on);
         if !on {
-            for connection in state.connections.values_mut() {
-                connection.sides.iter_mut().filter(|side| side.host == host).for_each(|side| side.open = false);
-            }
+            let sides = connections.values_mut().flat_map(|connection| &mut connection.sides);
+            sides.filter(|side| on_it(side.host)).for_each(|side| side.open = false);
         }
     }
 
@@ -271,7 +274,7 @@ impl State {
         let Side { flight, delays, .. } = &mut connection.sides[side];
         let takes = match near {
             true => *tick,
-            false if delays.chance(2) => delays.range(50, 900),
+            false if delays.chance(2) => delays.range(50, HOP),
             false => delays.range(1, 3 * *tick).max(*tick),
         };
         let due = flight.back().map_or(*now + takes, |(last, _)| (*now + takes).max(*last));

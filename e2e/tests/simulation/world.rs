@@ -86,10 +86,10 @@ pub(crate) struct World {
     pub(crate) viewers: Vec<mpsc::UnboundedSender<String>>,
     pub(crate) disks: Vec<Disk>,
     /// By sidecar: how many instances there have been.
-    instances: [u32; STREAMERS],
+    pub(crate) instances: [u32; STREAMERS],
     pub(crate) wishes: Wishes,
     /// Instances are pods' uids that the API server vouches for.
-    verified: bool,
+    pub(crate) verified: bool,
     /// The API may be restored from a copy.
     pub(crate) restores: bool,
     /// Disks may be put back to a copy.
@@ -272,6 +272,9 @@ impl World {
             (std::mem::take(&mut api.wrote), std::mem::take(&mut api.changed))
         };
         for write in wrote {
+            if let Some(record) = write.after.as_ref().or(write.before.as_ref()) {
+                self.is_written(&record.name);
+            }
             let record = |record: &Option<_>| record.as_ref().map_or_else(|| "nothing".to_owned(), short);
             self.say(|_| {
                 format!("operator {} writes {} over {}", write.by, record(&write.after), record(&write.before))
@@ -338,7 +341,7 @@ impl World {
     fn start_sidecar(&mut self, at: usize) {
         let host = sidecar_of(at);
         let rows = self.disks[at].rows();
-        if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows) {
+        if let Err(lost) = self.check.starts_with(at, self.disks[at].synced(), rows, self.disks[at].holds()) {
             self.fail(lost);
         }
         let life = sidecar::Life {
@@ -388,6 +391,7 @@ impl World {
         let orders = std::mem::take(&mut *self.orders.lock().unwrap());
         for at in orders {
             self.say(|_| format!("the supervisor of s{at} kills its streamer"));
+            self.check_killed(at);
             self.kill_streamer(at);
             let back = self.random.range(300, 1_500);
             self.after(back, Event::Start(streamer_of(at)));
@@ -427,6 +431,7 @@ impl World {
         self.say(|_| format!("the disk of s{at} is wiped"));
         self.disks[at].wipe();
         self.check.disk_lost[at] = true;
+        self.check.excuses.disk_is_lost(at);
         self.instances[at] += 1;
     }
 
@@ -434,6 +439,7 @@ impl World {
     pub(crate) fn put_disk_back(&mut self, at: usize) {
         if self.disks[at].put_back() {
             self.check.disk_lost[at] = true;
+            self.check.excuses.disk_is_lost(at);
             self.say(|_| format!("the disk of s{at} is put back to its copy"));
         }
     }
