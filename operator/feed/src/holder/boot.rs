@@ -13,7 +13,7 @@ pub struct Waiting {
     requests: Vec<(u64, Request, Option<String>)>,
     /// When the first of them came, monotonic ms.
     since: u64,
-    /// They have waited since the streamer was last read; the next are answered at once, whether it can be read or not.
+    /// They have waited since the streamer was last read or was away; the next are answered at once, whether it can be read or not.
     done: bool,
 }
 
@@ -22,12 +22,12 @@ impl Watch {
     pub(super) fn booted(&mut self, reading: &Reading) {
         // Another one, or the first after readings that failed; one that ran before this sidecar started tells nothing.
         let started = self.id.as_ref() != Some(&reading.id) && self.read.is_some();
-        // A 503 changes nothing on a streamer.
-        let answered = self.last_answer.is_some_and(|last| self.read.is_none_or(|read| last > read));
-        if started && !lacks(Rule::Boot) {
-            let captures = reading.runs.values().filter(|run| **run == Run::Capture).count() as u64;
-            // One that was answered between two readings has hidden it.
-            self.boots_with = (!answered).then_some(captures);
+        // A 503 changes nothing on a streamer. One that was never read may be the one that was answered long ago.
+        let since = if self.id.is_some() { self.read } else { None };
+        let answered = self.last_answer.is_some_and(|last| since.is_none_or(|read| last > read));
+        // One that was answered between two readings has hidden it: what was found before stands.
+        if started && !answered && !lacks(Rule::Boot) {
+            self.boots_with = Some(reading.runs.values().filter(|run| **run == Run::Capture).count() as u64);
         }
     }
 }
@@ -44,6 +44,10 @@ impl Holder {
     ) -> bool {
         // One that could not be read and asks has been started since, or cannot be read at all.
         let is_back = self.watch.api == ApiState::Down && self.watch.read.is_some();
+        let alive = self.periods().alive;
+        if self.watch.last_request.is_none_or(|last| now.mono.saturating_sub(last) > alive) {
+            self.waiting.done = false;
+        }
         if !is_back || self.waiting.done || lacks(Rule::Boot) {
             return false;
         }

@@ -17,6 +17,8 @@ pub(super) struct SliceState {
     pub(super) records: BTreeMap<String, Record>,
     pub(super) removal_until: Option<u64>,
     pub(super) removal_confirmed: bool,
+    /// The records of a write that ended without an answer, until it is known whether it landed.
+    pub(super) doubt: Option<BTreeMap<String, Record>>,
     pub(super) stage: Stage,
     /// The operation that `stage` waits for.
     pub(super) op: Op,

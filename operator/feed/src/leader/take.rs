@@ -118,12 +118,14 @@ impl Leader {
                 self.list_at = Some(observed + self.periods.ping);
             }
             (Outcome::Done { version }, _) => {
-                // What is known of one that was deleted is not in it yet: it is made empty.
+                // One that was deleted is made empty, and what is known of it is still to be written.
                 let unknown = state.version.is_none() && state.records.is_empty();
-                let (seen, ours) = (state.seen, unknown || found.term == state.term);
+                let newer = state.version.is_some() && found.term > state.term;
+                let (seen, doubt) = (state.seen, state.doubt.take());
                 let mut fresh = SliceState::found(Slice { version, term, ..*found });
                 fresh.seen = seen.max(version);
-                self.adopt_slice(id, fresh, ours, now, effects);
+                let counts = unknown || newer || doubt.is_some_and(|doubt| doubt == fresh.records);
+                self.adopt_slice(id, fresh, counts, now, effects);
             }
             (Outcome::Refused { message } | Outcome::Unknown { message }, _) => {
                 effects.push(Effect::Warn { message: format!("{id} could not be taken again: {message}") });
@@ -242,9 +244,9 @@ impl Leader {
         self.write_content(id, content, effects);
     }
 
-    /// A slice with our term becomes what we know where it may show a write of `ours` that had no answer. Otherwise
-    /// somebody edited it, or the storage went back to a copy, and its records are put right again.
-    fn adopt_slice(&mut self, id: &SliceId, fresh: SliceState, ours: bool, now: Now, effects: &mut Vec<Effect>) {
+    /// A slice with our term becomes what we know where its records count: it shows our write that had no answer, or a newer leader's,
+    /// or nothing was known of it. Otherwise somebody edited it, or put an older one back, and its records are put right again.
+    fn adopt_slice(&mut self, id: &SliceId, fresh: SliceState, counts: bool, now: Now, effects: &mut Vec<Effect>) {
         let Some(state) = self.slices.get_mut(id) else {
             return;
         };
@@ -255,7 +257,7 @@ impl Leader {
             .filter(|name| state.records.get(*name) != fresh.records.get(*name))
             .cloned()
             .collect();
-        if ours || changed.is_empty() {
+        if counts || changed.is_empty() {
             let before = std::mem::replace(state, fresh);
             self.records_changed(id, &before.records, now);
             self.read_if_stale(id, effects);

@@ -56,6 +56,8 @@ struct Stage {
     version: u64,
     /// Answer writes with "no answer" instead; whether they land all the same.
     lose: Option<bool>,
+    /// So many writes are answered before that.
+    lose_after: usize,
     /// Refuse to make slices, as in a namespace that is being deleted.
     refuse_creates: bool,
     /// Sidecars do not say that they have applied anything.
@@ -76,6 +78,7 @@ impl Stage {
             slices: BTreeMap::new(),
             version: 100,
             lose: None,
+            lose_after: 0,
             refuse_creates: false,
             deaf: false,
             sent: BTreeMap::new(),
@@ -178,7 +181,8 @@ impl Stage {
     }
 
     fn write(&mut self, id: &SliceId, version: Option<u64>, term: u64, change: impl FnOnce(&mut Slice)) -> Outcome {
-        let lose = self.lose.take();
+        let lose = if self.lose_after == 0 { self.lose.take() } else { None };
+        self.lose_after = self.lose_after.saturating_sub(1);
         if lose == Some(false) {
             return Outcome::Unknown { message: "no answer".into() };
         }

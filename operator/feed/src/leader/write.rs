@@ -180,6 +180,7 @@ impl Leader {
             (Stage::Writing { next }, Outcome::Done { version }) => {
                 state.version = Some(version);
                 state.removal_until = next.removal_until;
+                state.doubt = None;
                 let before = std::mem::replace(&mut state.records, next.records);
                 self.records_changed(id, &before, now);
                 self.read_if_stale(id, effects);
@@ -190,7 +191,10 @@ impl Leader {
                 self.read_slice(id, false, effects);
             }
             // **Fence**: a write without an answer may yet land; our term in the slice makes it fail its test.
-            (Stage::Creating { .. } | Stage::Writing { .. }, Outcome::Unknown { message }) => {
+            (under_way @ (Stage::Creating { .. } | Stage::Writing { .. }), Outcome::Unknown { message }) => {
+                if let Stage::Writing { next } = under_way {
+                    state.doubt = Some(next.records);
+                }
                 let message = format!("a write of {id} ended without an answer, it is taken again: {message}");
                 effects.push(Effect::Warn { message });
                 self.read_slice(id, true, effects);

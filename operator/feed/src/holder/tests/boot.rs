@@ -73,7 +73,7 @@ pub(crate) fn boot_what_a_streamer_captures_before_it_is_answered_is_said() {
     // It was killed and started again within the time between two readings.
     rig.poll();
     rig.read("start-4", &["a"]);
-    assert_eq!(said(&mut rig), None, "of its last start nothing is known");
+    assert_eq!(said(&mut rig), Some(0), "of this start nothing is known");
 }
 
 #[test]
@@ -113,6 +113,39 @@ fn boot_a_streamer_whose_api_fails_or_hangs_is_answered_all_the_same() {
     assert_eq!(answered(&asks(&mut rig, 8)).len(), 1);
     is_read(&mut rig, "start-2", &["a"]);
     assert_eq!(said(&mut rig), None, "it was answered before: that is not what it boots with");
+}
+
+#[test]
+fn boot_an_api_that_fails_at_first_makes_no_start_of_a_streamer_that_runs() {
+    let mut rig = Rig::synced(true);
+    rig.put("a", 5, "one");
+    rig.mark();
+    assert_eq!(rig.tick_to(rig.now), [Effect::ReadApi]);
+    cannot_be_read(&mut rig);
+    assert_eq!(asks(&mut rig, 7), [Effect::ReadApi]);
+    assert_eq!(answered(&cannot_be_read(&mut rig)).len(), 1);
+    rig.ping();
+    assert_eq!(rig.tick_to(rig.now + 3_000), [Effect::ReadApi]);
+    cannot_be_read(&mut rig);
+    rig.ping();
+    rig.tick_to(rig.now + 600);
+    is_read(&mut rig, "start-1", &["a"]);
+    assert_eq!(said(&mut rig), None);
+}
+
+#[test]
+fn boot_somebody_else_who_asks_while_the_streamer_is_away_does_not_use_its_wait_up() {
+    let mut rig = gone();
+    assert_eq!(asks(&mut rig, 7), [Effect::ReadApi]);
+    assert_eq!(answered(&cannot_be_read(&mut rig)).len(), 1);
+    for _ in 0..10 {
+        rig.tick_to(rig.now + 1_000);
+        cannot_be_read(&mut rig);
+        rig.ping();
+    }
+    assert_eq!(asks(&mut rig, 8), [Effect::ReadApi], "it is back");
+    assert_eq!(answered(&is_read(&mut rig, "start-2", &["b"])).len(), 1);
+    assert_eq!(said(&mut rig), Some(1));
 }
 
 #[test]

@@ -144,25 +144,38 @@ fn a_slice_edited_or_deleted_by_hand_is_put_right_again() {
     stage.told(one);
 }
 
+/// Whichever of the requests has no answer, and whether it landed or not.
 #[test]
-fn a_slice_that_was_deleted_is_made_again_whether_an_answer_is_lost_or_not() {
-    for landed in [true, false] {
+fn a_slice_edited_or_deleted_by_hand_is_put_right_again_when_an_answer_is_lost() {
+    let cases = [true, false].into_iter().flat_map(|deleted| (0..3).map(move |number| (deleted, number)));
+    for (deleted, number, landed) in
+        cases.flat_map(|(deleted, number)| [true, false].map(|landed| (deleted, number, landed)))
+    {
         let (mut stage, one, two) = two();
         stage.plan("a", place("a", "s1"));
         let id = SliceId::of(&stream("a"));
-        stage.slices.remove(&id);
-        stage.lose = Some(landed);
-        stage.give(Input::SliceSeen { id: id.clone(), version: None, term: None });
+        let version = if deleted {
+            stage.slices.remove(&id);
+            None
+        } else {
+            stage.version += 1;
+            let slice = stage.slices.get_mut(&id).unwrap();
+            slice.version = stage.version;
+            slice.records[0].streamer = "s2".into();
+            Some(stage.version)
+        };
+        (stage.lose, stage.lose_after) = (Some(landed), number);
+        stage.give(Input::SliceSeen { id: id.clone(), version, term: None });
         stage.pass(30_000, &[one, two]);
-        assert_eq!(stage.lose, None, "its answer was lost");
+        let case = format!("deleted {deleted}, request {number} lost, landed {landed}");
         let records = &stage.slices[&id].records;
-        assert_eq!(records.iter().map(|record| record.streamer.as_str()).collect::<Vec<_>>(), ["s1"], "{landed}");
-        assert_eq!(stage.record("a").unwrap().epoch, records[0].epoch);
+        assert_eq!(records.iter().map(|record| record.streamer.as_str()).collect::<Vec<_>>(), ["s1"], "{case}");
+        assert_eq!(stage.record("a").unwrap().epoch, records[0].epoch, "{case}");
     }
 }
 
 #[test]
-fn a_slice_that_a_bumped_restore_took_back_under_an_old_term_is_put_right_again() {
+fn a_slice_of_before_that_somebody_applies_again_is_put_right() {
     let (mut stage, ..) = two();
     stage.plan("a", place("a", "s1"));
     let id = SliceId::of(&stream("a"));
