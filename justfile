@@ -28,6 +28,22 @@ deny:
 control-plane *flags:
     cargo run --locked -p weir-e2e --bin control-plane -- {{flags}}
 
+# What the images hold, into target/dist: static programs and the licences of what they are made of
+dist:
+    dist/build
+
+# OCI archives of the images, target/images/NAME.tar, with their sizes (buildah or docker)
+images: dist
+    dist/images
+
+# What goes on a real node, with these images (root, Linux; says what is missing)
+test-node *flags: images
+    cargo test --workspace --locked --test node -- --include-ignored {{flags}}
+
+# A Kubernetes node to try things on, with these images; says how to get there
+node: images
+    cargo run --locked --bin node
+
 # Everything that CI does
 ci:
     .ci/run

@@ -35,11 +35,12 @@ use tokio::sync::OnceCell;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-pub use self::binaries::{Program, binaries};
+pub use self::binaries::{Program, binaries, pinned};
 use self::certificates::Certificates;
+pub(crate) use self::kubeconfig::CONTEXT;
 pub use self::objects::{PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token};
-use self::processes::Part;
 use crate::child::Child;
+use crate::part::Part;
 use crate::scratch_folder::ScratchFolder;
 
 /// The kubeconfig of a cluster to run the tests in, instead of a control plane of our own.
@@ -57,6 +58,9 @@ pub struct Options {
     /// Also kube-controller-manager: garbage collection by owner reference, deletion of
     /// namespaces, default ServiceAccounts, workloads.
     pub controller_manager: bool,
+    /// The address under which kubelets and pods reach the API server. Without one nobody but this machine does, and
+    /// `KUBEBUILDER_ASSETS` is honoured.
+    pub node: Option<Ipv4Addr>,
 }
 
 /// A running control plane. Its processes end and its data goes when it is dropped, or when this
@@ -74,6 +78,8 @@ struct Own {
     api_server: Part,
     etcd: Part,
     binaries: PathBuf,
+    certificates: Certificates,
+    port: u16,
     /// Holds the port, so that nobody takes it while the API server is down.
     _port: TcpSocket,
     folder: ScratchFolder,
@@ -86,8 +92,11 @@ impl ControlPlane {
         if options.controller_manager {
             programs.push(Program::KubeControllerManager);
         }
-        let binaries = binaries(&programs).await?;
-        let control_plane = Self::prepare(binaries).await?;
+        let binaries = match options.node {
+            None => binaries(&programs).await?,
+            Some(_) => folder_of(&pinned(&programs).await?)?,
+        };
+        let control_plane = Self::prepare(binaries, options.node).await?;
         control_plane.start_etcd().await?;
         control_plane.start_api_server().await?;
         if options.controller_manager {
@@ -125,25 +134,27 @@ impl ControlPlane {
     }
 
     /// Everything but the processes.
-    async fn prepare(binaries: PathBuf) -> Result<Self> {
+    async fn prepare(binaries: PathBuf, node: Option<Ipv4Addr>) -> Result<Self> {
         let scratch = ScratchFolder::new("control-plane")?;
         let folder = scratch.path();
         let (held_port, port) = hold_port().context("cannot find a free port on 127.0.0.1")?;
-        let service_address = processes::FIRST_SERVICE_ADDRESS;
-        let certificates = Certificates::make(&folder.join("certificates"), service_address)?;
+        let addresses: Vec<_> = node.into_iter().chain([processes::FIRST_SERVICE_ADDRESS]).collect();
+        let certificates = Certificates::make(&folder.join("certificates"), &addresses)?;
         let kubeconfig = kubeconfig::of_administrator(port, &certificates);
         let kubeconfig_path = folder.join("kubeconfig");
         std::fs::write(&kubeconfig_path, format!("{kubeconfig:#}\n"))?;
 
         let etcd = processes::etcd_args(folder);
-        let api_server = processes::api_server_args(folder, port, &certificates);
+        let api_server = processes::api_server_args(folder, port, &certificates, node);
         let manager = processes::controller_manager_args(&kubeconfig_path, &certificates);
-        let new = |program, args| Part::new(program, &binaries, folder, args);
+        let new = |program: Program, args| Part::new(&binaries.join(program.file_name()), folder, args);
         let own = Own {
             controller_manager: new(Program::KubeControllerManager, manager),
             api_server: new(Program::KubeApiserver, api_server),
             etcd: new(Program::Etcd, etcd),
             binaries,
+            certificates,
+            port,
             _port: held_port,
             folder: scratch,
         };
@@ -256,7 +267,9 @@ impl ControlPlane {
     /// Starts kube-controller-manager, which [`Options`] leave out by default.
     pub async fn start_controller_manager(&self) -> Result<()> {
         let own = self.own("its controller manager is not ours to start")?;
-        binaries(&[Program::KubeControllerManager]).await?;
+        if !own.binaries.join(Program::KubeControllerManager.file_name()).is_file() {
+            binaries(&[Program::KubeControllerManager]).await?;
+        }
         let child = own.controller_manager.start()?;
         // The first thing that only the controller manager makes.
         let accounts = Api::<ServiceAccount>::default_namespaced(self.client()?);
@@ -265,6 +278,21 @@ impl ControlPlane {
             Ok(())
         };
         until_ready(&child, ask).await
+    }
+
+    /// A kubeconfig file beside the administrator's, for a `user` of `group`: a part of a node.
+    pub(crate) fn kubeconfig_of(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
+        let own = self.own("its certificates are not ours to make")?;
+        let (certificate, key) = own.certificates.client(user, group)?;
+        let kubeconfig = kubeconfig::of_client(user, (&certificate, &key), own.port, &own.certificates);
+        let path = own.folder.path().join(format!("kubeconfig-{}", user.replace(':', "-")));
+        std::fs::write(&path, format!("{kubeconfig:#}\n"))?;
+        Ok(path)
+    }
+
+    /// What clients' certificates are checked with.
+    pub(crate) fn ca_file(&self) -> Result<PathBuf> {
+        Ok(self.own("its certificates are not here")?.certificates.ca_file())
     }
 
     fn own(&self, why: &str) -> Result<&Own> {
@@ -292,7 +320,7 @@ impl ControlPlane {
 }
 
 /// Asks until the answer is yes, the process has ended, or the time is up.
-async fn until_ready(child: &Child, ask: impl AsyncFn() -> Result<()>) -> Result<()> {
+pub(crate) async fn until_ready(child: &Child, ask: impl AsyncFn() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     let poll = async {
         loop {
@@ -314,6 +342,10 @@ async fn until_ready(child: &Child, ask: impl AsyncFn() -> Result<()>) -> Result
     };
     let (name, tail) = (child.name(), child.log_tail(20));
     bail!("{name} {what}; the end of its log:\n{tail}")
+}
+
+fn folder_of(programs: &[PathBuf]) -> Result<PathBuf> {
+    Ok(programs.first().and_then(|program| program.parent()).context("no program")?.to_owned())
 }
 
 async fn config_of(kubeconfig: &Value) -> Result<Config> {

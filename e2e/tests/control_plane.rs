@@ -179,7 +179,7 @@ async fn nothing_is_left_of_a_control_plane_whose_owner_is_killed() {
 
 #[tokio::test]
 async fn the_controller_manager_deletes_what_lost_its_owner_and_whole_namespaces() {
-    let options = Options { controller_manager: true };
+    let options = Options { controller_manager: true, ..Options::default() };
     let cluster = ControlPlane::start(options).await.unwrap();
     let client = cluster.client().unwrap();
     let namespace = create_namespace(&client, "collected").await.unwrap();

@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let run = async {
-        let options = Options { controller_manager: args.controller_manager };
+        let options = Options { controller_manager: args.controller_manager, ..Options::default() };
         let control_plane = ControlPlane::start(options).await?;
         introduce(&control_plane, args.kubeconfig)?;
         std::future::pending::<Result<()>>().await

@@ -1,4 +1,4 @@
-//! The control plane's programs: found in `KUBEBUILDER_ASSETS`, or built once into a cache.
+//! The programs of a control plane and of a node: found in `KUBEBUILDER_ASSETS`, or built once into a cache.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,10 +15,42 @@ use crate::child::Child;
 /// A folder with ready-made programs, as the controller-runtime tools use it.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// The Go module that pins the programs.
-const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/control-plane");
+/// A Go module of ours, which pins the programs that are built from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Module {
+    /// Everything of Kubernetes.
+    ControlPlane,
+    /// Its Kubernetes libraries clash with those of the control plane.
+    Helm,
+    /// So do its.
+    CoreDns,
+}
 
-/// A program of the control plane.
+impl Module {
+    /// The folder of its `go.mod`, and what its folder in the cache is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Helm => "helm",
+            Self::CoreDns => "coredns",
+        }
+    }
+
+    /// The module whose version is that of the programs.
+    fn versioned_by(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "k8s.io/kubernetes",
+            Self::Helm => "helm.sh/helm/v4",
+            Self::CoreDns => "github.com/coredns/coredns",
+        }
+    }
+
+    fn folder(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(self.name())
+    }
+}
+
+/// A program of the control plane or of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     /// The store under the API server.
@@ -32,6 +64,16 @@ pub enum Program {
     KubeControllerManager,
     /// The command line client, for demonstrations and for what only it does.
     Kubectl,
+    /// What gives a pod its node.
+    KubeScheduler,
+    /// What runs a node's pods.
+    Kubelet,
+    /// What makes a node's Services work.
+    KubeProxy,
+    /// What installs charts.
+    Helm,
+    /// The cluster's DNS server.
+    CoreDns,
 }
 
 impl Program {
@@ -43,6 +85,11 @@ impl Program {
             Self::KubeApiserver => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Helm => "helm",
+            Self::CoreDns => "coredns",
         }
     }
 
@@ -54,6 +101,19 @@ impl Program {
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::CoreDns => "github.com/coredns/coredns",
+        }
+    }
+
+    fn module(self) -> Module {
+        match self {
+            Self::Helm => Module::Helm,
+            Self::CoreDns => Module::CoreDns,
+            _ => Module::ControlPlane,
         }
     }
 }
@@ -64,8 +124,8 @@ impl fmt::Display for Program {
     }
 }
 
-/// The folder that holds `programs` (and maybe others). Those that are missing in the cache are
-/// built, which takes minutes the first time and says so on standard error; a set
+/// The folder that holds these `programs` of a control plane (and maybe others). Those that are missing
+/// in the cache are built, which takes minutes the first time and says so on standard error; a set
 /// `KUBEBUILDER_ASSETS` is taken as it is.
 pub async fn binaries(programs: &[Program]) -> Result<PathBuf> {
     if let Some(folder) = variable(ASSETS) {
@@ -78,7 +138,26 @@ pub async fn binaries(programs: &[Program]) -> Result<PathBuf> {
             folder.display()
         );
     }
-    let recipe = Recipe::read(Path::new(MODULE))?;
+    built(Module::ControlPlane, programs).await
+}
+
+/// The file of each of `programs`, from the cache or built into it: those of a node have to be of one version, so
+/// nothing else is taken.
+pub async fn pinned(programs: &[Program]) -> Result<Vec<PathBuf>> {
+    for module in [Module::ControlPlane, Module::Helm, Module::CoreDns] {
+        let of_module = programs.iter().copied().filter(|program| program.module() == module);
+        built(module, &of_module.collect::<Vec<_>>()).await?;
+    }
+    let file = |program: &Program| -> Result<PathBuf> {
+        let recipe = Recipe::read(program.module(), &program.module().folder())?;
+        Ok(cache_folder()?.join(recipe.folder_name()).join(program.file_name()))
+    };
+    programs.iter().map(file).collect()
+}
+
+/// The folder of `programs`, all of `module`, with each of them built.
+async fn built(module: Module, programs: &[Program]) -> Result<PathBuf> {
+    let recipe = Recipe::read(module, &module.folder())?;
     let folder = cache_folder()?.join(recipe.folder_name());
     if missing(&folder, programs).is_empty() {
         return Ok(folder);
@@ -143,9 +222,10 @@ fn variable(name: &str) -> Option<OsString> {
 
 /// How the programs are built, read from the Go module.
 struct Recipe {
-    module: PathBuf,
-    /// Kubernetes' version with its `v`.
-    kubernetes: String,
+    module: Module,
+    folder: PathBuf,
+    /// The programs' version with its `v`.
+    version: String,
     /// The oldest Go that will do, such as `1.25.0`.
     go: String,
     /// Of `go.mod` and `go.sum`.
@@ -153,9 +233,9 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn read(module: &Path) -> Result<Self> {
+    fn read(module: Module, folder: &Path) -> Result<Self> {
         let read = |name: &str| {
-            let file = module.join(name);
+            let file = folder.join(name);
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
         };
         let (go_mod, go_sum) = (read("go.mod")?, read("go.sum")?);
@@ -166,33 +246,41 @@ impl Recipe {
         let mut hash = Sha256::new();
         hash.update(&go_mod);
         hash.update(&go_sum);
+        let (name, versioned_by) = (module.name(), module.versioned_by());
         Ok(Self {
-            module: module.to_owned(),
-            kubernetes: word_after("k8s.io/kubernetes v")
+            module,
+            folder: folder.to_owned(),
+            version: word_after(&format!("{versioned_by} v"))
                 .map(|version| format!("v{version}"))
-                .context("go.mod of the control plane requires no k8s.io/kubernetes")?,
-            go: word_after("go ").context("go.mod of the control plane names no version of Go")?.to_owned(),
+                .with_context(|| format!("{name}/go.mod requires no {versioned_by}"))?,
+            go: word_after("go ").with_context(|| format!("{name}/go.mod names no version of Go"))?.to_owned(),
             digest: hash.finalize().into(),
         })
     }
 
     fn folder_name(&self) -> String {
-        let mut name =
-            format!("control-plane-{}-{}-{}-", self.kubernetes, std::env::consts::OS, std::env::consts::ARCH);
+        let (module, version) = (self.module.name(), &self.version);
+        let mut name = format!("{module}-{version}-{}-{}-", std::env::consts::OS, std::env::consts::ARCH);
         name.extend(self.digest.iter().take(6).map(|byte| format!("{byte:02x}")));
         name
     }
 
-    /// Kubernetes reports the version that the linker wrote into it.
+    /// Programs report the version that the linker wrote into them.
     fn linker_flags(&self) -> String {
-        let mut numbers = self.kubernetes.trim_start_matches('v').split('.');
-        let mut number = || numbers.next().unwrap_or_default();
-        let (major, minor) = (number(), number());
-        let package = "k8s.io/component-base/version";
-        format!(
-            "-s -w -X {package}.gitVersion={} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}",
-            self.kubernetes
-        )
+        let version = &self.version;
+        match self.module {
+            Module::ControlPlane => {
+                let mut numbers = version.trim_start_matches('v').split('.');
+                let mut number = || numbers.next().unwrap_or_default();
+                let (major, minor) = (number(), number());
+                let package = "k8s.io/component-base/version";
+                format!(
+                    "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+                )
+            }
+            Module::Helm => format!("-s -w -X helm.sh/helm/v4/internal/version.version={version}"),
+            Module::CoreDns => "-s -w".to_owned(),
+        }
     }
 
     fn check_go(&self) -> Result<()> {
@@ -204,7 +292,7 @@ impl Recipe {
         );
         let output = Command::new("go")
             .args(["env", "GOVERSION"])
-            .current_dir(&self.module)
+            .current_dir(&self.folder)
             .env("GOWORK", "off")
             .output()
             .with_context(|| format!("cannot run go; {needed}"))?;
@@ -222,8 +310,9 @@ impl Recipe {
     /// Builds `program` aside and moves it into `folder` when it is whole.
     async fn build(&self, program: Program, folder: &Path) -> Result<()> {
         eprintln!(
-            "building {program} {}into {} (only once; the whole control plane takes some minutes)",
-            if matches!(program, Program::Etcd | Program::Etcdutl) { "" } else { "of Kubernetes " },
+            "building {program}, with {} {}, into {} (only once; all programs take some minutes)",
+            self.module.versioned_by(),
+            self.version,
             folder.display()
         );
         let started = Instant::now();
@@ -232,7 +321,7 @@ impl Recipe {
         let _ = fs::remove_dir_all(&aside);
         fs::create_dir(&aside)?;
         let file = aside.join(program.file_name());
-        let mut args: Vec<OsString> = vec!["build".into(), "-C".into(), self.module.clone().into()];
+        let mut args: Vec<OsString> = vec!["build".into(), "-C".into(), self.folder.clone().into()];
         args.extend(["-mod=readonly", "-trimpath", "-buildvcs=false"].map(OsString::from));
         args.extend(["-ldflags".into(), self.linker_flags().into()]);
         args.extend(["-o".into(), file.clone().into(), program.package().into()]);
@@ -271,13 +360,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_module_pins_a_kubernetes_and_a_go() {
-        let recipe = Recipe::read(Path::new(MODULE)).unwrap();
-        let minor = recipe.kubernetes.split('.').nth(1).unwrap();
+    fn each_module_pins_a_version_and_a_go() {
+        for module in [Module::ControlPlane, Module::Helm, Module::CoreDns] {
+            let recipe = Recipe::read(module, &module.folder()).unwrap();
+            assert!(is_at_least(&recipe.go, "1.24"), "tool directives came with Go 1.24");
+        }
+        let recipe = Recipe::read(Module::ControlPlane, &Module::ControlPlane.folder()).unwrap();
+        let minor = recipe.version.split('.').nth(1).unwrap();
         let flags = recipe.linker_flags();
-        assert!(flags.contains(&format!("gitVersion={}", recipe.kubernetes)), "{flags}");
+        assert!(flags.contains(&format!("gitVersion={}", recipe.version)), "{flags}");
         assert!(flags.ends_with(&format!("gitMinor={minor}")), "{flags}");
-        assert!(is_at_least(&recipe.go, "1.24"), "tool directives came with Go 1.24");
     }
 
     #[test]
@@ -287,7 +379,7 @@ mod tests {
         fs::write(module.path().join("go.mod"), go_mod).unwrap();
         let name_with = |go_sum: &str| {
             fs::write(module.path().join("go.sum"), go_sum).unwrap();
-            Recipe::read(module.path()).unwrap().folder_name()
+            Recipe::read(Module::ControlPlane, module.path()).unwrap().folder_name()
         };
         assert!(name_with("a").starts_with("control-plane-v1.35.4-"));
         assert_eq!(name_with("a"), name_with("a"));

@@ -15,29 +15,33 @@ const API_SERVER_NAMES: [&str; 5] =
     ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
 
 /// Where the files lie, and what goes into a kubeconfig (PEM).
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     folder: PathBuf,
+    authority: CertifiedIssuer<'static, KeyPair>,
     pub(super) ca: String,
     pub(super) admin_certificate: String,
     pub(super) admin_key: String,
 }
 
 impl Certificates {
-    /// Makes all of them, in `folder`. `service_address` is the address of the Service
-    /// `kubernetes`.
-    pub(super) fn make(folder: &Path, service_address: Ipv4Addr) -> Result<Self> {
+    /// Makes all of them, in `folder`. `addresses`: where the API server is found, besides `localhost`; the address
+    /// of the Service `kubernetes` is one of them.
+    pub(super) fn make(folder: &Path, addresses: &[Ipv4Addr]) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let ca = certificate_authority()?;
-        let addresses = [Ipv4Addr::LOCALHOST, service_address];
-        let (server_certificate, server_key) = api_server(&ca, &addresses)?;
-        let (admin_certificate, admin_key) = administrator(&ca)?;
+        let (server_certificate, server_key) = api_server(&ca, addresses)?;
+        let (admin_certificate, admin_key) = client(&ca, "kubernetes-admin", Some("system:masters"))?;
         // Who signs a token is not who checks it: the API server takes the public half apart.
         let service_account = KeyPair::generate()?;
-        let certificates = Self { folder: folder.to_owned(), ca: ca.pem(), admin_certificate, admin_key };
+        let certificates =
+            Self { folder: folder.to_owned(), ca: ca.pem(), authority: ca, admin_certificate, admin_key };
+        let (kubelets_client, kubelets_client_key) = certificates.kubelets_client_files();
         for (file, content) in [
             (certificates.ca_file(), &certificates.ca),
             (certificates.server_certificate_file(), &server_certificate),
             (certificates.server_key_file(), &server_key),
+            (kubelets_client, &certificates.admin_certificate),
+            (kubelets_client_key, &certificates.admin_key),
             (certificates.service_account_key_file(), &service_account.serialize_pem()),
             (certificates.service_account_public_key_file(), &service_account.public_key_pem()),
         ] {
@@ -46,7 +50,17 @@ impl Certificates {
         Ok(certificates)
     }
 
-    pub(super) fn ca_file(&self) -> PathBuf {
+    /// A client's certificate and its key, for a kubeconfig: `common_name` is the user, `organization` the group.
+    pub(crate) fn client(&self, common_name: &str, organization: Option<&str>) -> Result<(String, String)> {
+        client(&self.authority, common_name, organization)
+    }
+
+    /// What the API server shows to kubelets: it may do there what the administrator may.
+    pub(super) fn kubelets_client_files(&self) -> (PathBuf, PathBuf) {
+        (self.folder.join("kubelets-client.crt"), self.folder.join("kubelets-client.key"))
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
@@ -81,16 +95,20 @@ fn api_server(ca: &CertifiedIssuer<'_, KeyPair>, addresses: &[Ipv4Addr]) -> Resu
         let name = SanType::DnsName(name.try_into()?);
         params.subject_alt_names.push(name);
     }
-    let addresses = addresses.iter().copied().map(IpAddr::V4);
+    let addresses = addresses.iter().copied().chain([Ipv4Addr::LOCALHOST]).map(IpAddr::V4);
     params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
     issue(ca, &params)
 }
 
-/// Of the group `system:masters`, which may do everything.
-fn administrator(ca: &CertifiedIssuer<'_, KeyPair>) -> Result<(String, String)> {
-    let mut params = named("kubernetes-admin");
-    let group = "system:masters";
-    params.distinguished_name.push(DnType::OrganizationName, group);
+fn client(
+    ca: &CertifiedIssuer<'_, KeyPair>,
+    common_name: &str,
+    organization: Option<&str>,
+) -> Result<(String, String)> {
+    let mut params = named(common_name);
+    if let Some(organization) = organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+    }
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     issue(ca, &params)
 }

@@ -7,10 +7,18 @@ use serde_json::{Value, json};
 
 use super::certificates::Certificates;
 
+/// The only context of a kubeconfig for a client.
+pub(crate) const CONTEXT: &str = "weir-e2e";
+
 /// For the administrator of the API server at `127.0.0.1:port`.
 pub(super) fn of_administrator(port: u16, certificates: &Certificates) -> Value {
-    let certificate = BASE64_STANDARD.encode(&certificates.admin_certificate);
-    let key = BASE64_STANDARD.encode(&certificates.admin_key);
+    let administrator = (&*certificates.admin_certificate, &*certificates.admin_key);
+    of_client("kubernetes-admin", administrator, port, certificates)
+}
+
+/// For a client that calls itself `user` here, with its certificate and key.
+pub(super) fn of_client(user: &str, shows: (&str, &str), port: u16, certificates: &Certificates) -> Value {
+    let (certificate, key) = shows;
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -22,14 +30,17 @@ pub(super) fn of_administrator(port: u16, certificates: &Certificates) -> Value 
             },
         }],
         "users": [{
-            "name": "kubernetes-admin",
-            "user": { "client-certificate-data": certificate, "client-key-data": key },
+            "name": user,
+            "user": {
+                "client-certificate-data": BASE64_STANDARD.encode(certificate),
+                "client-key-data": BASE64_STANDARD.encode(key),
+            },
         }],
         "contexts": [{
-            "name": "weir-e2e",
-            "context": { "cluster": "weir-e2e", "user": "kubernetes-admin" },
+            "name": CONTEXT,
+            "context": { "cluster": "weir-e2e", "user": user },
         }],
-        "current-context": "weir-e2e",
+        "current-context": CONTEXT,
     })
 }
 

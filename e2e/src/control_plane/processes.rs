@@ -1,68 +1,18 @@
-//! The control plane's processes: how each is called, and a place for one that comes and goes.
+//! How each of the control plane's processes is called.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
-
-use super::binaries::Program;
 use super::certificates::Certificates;
-use crate::child::Child;
 
 /// The addresses of Services, and the first of them: that of the Service `kubernetes`.
 const SERVICE_ADDRESSES: &str = "10.0.0.0/24";
-pub(super) const FIRST_SERVICE_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const FIRST_SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// The only member of etcd's cluster, and the URL that it says its peers would find it at: nobody asks.
 pub(super) const ETCD_NAME: &str = "weir";
 pub(super) const ETCD_PEER: &str = "http://localhost:2380";
-
-/// A process that can be ended and started again with the same arguments.
-pub(super) struct Part {
-    program: Program,
-    file: PathBuf,
-    args: Vec<OsString>,
-    log_file: PathBuf,
-    child: Mutex<Option<Arc<Child>>>,
-}
-
-impl Part {
-    /// `binaries` is the folder of the programs, `folder` takes the log.
-    pub(super) fn new(program: Program, binaries: &Path, folder: &Path, args: Vec<OsString>) -> Self {
-        Self {
-            program,
-            file: binaries.join(program.file_name()),
-            args,
-            log_file: folder.join(format!("{program}.log")),
-            child: Mutex::default(),
-        }
-    }
-
-    /// Starts it; what it printed before stays in the log. It is an error if it runs already.
-    pub(super) fn start(&self) -> Result<Arc<Child>> {
-        let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = slot.as_ref().is_some_and(|child| child.is_running());
-        ensure!(!running, "{} is running already", self.program);
-        let name = self.program.file_name();
-        let no_env = std::iter::empty::<(&str, &str)>();
-        let child = Child::spawn(name, &self.file, &self.args, no_env, &self.log_file)?;
-        let child = Arc::new(child);
-        *slot = Some(Arc::clone(&child));
-        Ok(child)
-    }
-
-    /// The process as it was started last.
-    pub(super) fn child(&self) -> Result<Arc<Child>> {
-        let slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = slot.clone();
-        child.with_context(|| format!("{} was never started", self.program))
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.child().is_ok_and(|child| child.is_running())
-    }
-}
 
 /// etcd listens on a socket file: no port to clash, and nobody else can read it.
 pub(super) fn etcd_socket(folder: &Path) -> PathBuf {
@@ -88,16 +38,18 @@ pub(super) fn etcd_args(folder: &Path) -> Vec<OsString> {
     ]
 }
 
-pub(super) fn api_server_args(folder: &Path, port: u16, certificates: &Certificates) -> Vec<OsString> {
-    vec![
+/// `node`: the address under which kubelets and pods reach it.
+pub(super) fn api_server_args(
+    folder: &Path,
+    port: u16,
+    certificates: &Certificates,
+    node: Option<Ipv4Addr>,
+) -> Vec<OsString> {
+    let mut args = vec![
         with_path("--etcd-servers=unix://", &etcd_socket(folder)),
-        "--bind-address=127.0.0.1".into(),
         format!("--secure-port={port}").into(),
         // We keep the port bound ourselves, so that it is still ours after a restart.
         "--permit-port-sharing".into(),
-        "--advertise-address=127.0.0.1".into(),
-        // A loopback address is refused in the endpoints of the Service `kubernetes`.
-        "--endpoint-reconciler-type=none".into(),
         format!("--service-cluster-ip-range={SERVICE_ADDRESSES}").into(),
         "--authorization-mode=Node,RBAC".into(),
         with_path("--client-ca-file=", &certificates.ca_file()),
@@ -106,7 +58,25 @@ pub(super) fn api_server_args(folder: &Path, port: u16, certificates: &Certifica
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         with_path("--service-account-key-file=", &certificates.service_account_public_key_file()),
         with_path("--service-account-signing-key-file=", &certificates.service_account_key_file()),
-    ]
+    ];
+    let (certificate, key) = certificates.kubelets_client_files();
+    match node {
+        None => args.extend([
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            // A loopback address is refused in the endpoints of the Service `kubernetes`.
+            "--endpoint-reconciler-type=none".into(),
+        ]),
+        Some(address) => args.extend([
+            "--bind-address=0.0.0.0".into(),
+            format!("--advertise-address={address}").into(),
+            "--enable-admission-plugins=NodeRestriction".into(),
+            "--kubelet-preferred-address-types=InternalIP".into(),
+            with_path("--kubelet-client-certificate=", &certificate),
+            with_path("--kubelet-client-key=", &key),
+        ]),
+    }
+    args
 }
 
 pub(super) fn controller_manager_args(kubeconfig: &Path, certificates: &Certificates) -> Vec<OsString> {

@@ -1,0 +1,60 @@
+//! What goes on a real node: a kubelet, real containers, Services and DNS. It needs root and what `just test-node`
+//! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails.
+
+mod owner_killed;
+mod pod;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use weir_e2e::node::{self, Node};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share one node, and some take a part of it away for a while.
+    arguments.test_threads = Some(1);
+    let asked_for = (arguments.ignored || arguments.include_ignored) && !arguments.list;
+    let run = || libtest_mimic::run(&arguments, trials()).exit_code();
+    if !asked_for {
+        return run();
+    }
+    match node::enter(run) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials() -> Vec<Trial> {
+    let trials = [
+        trial("a_node_is_ready_and_helm_reaches_it", a_node_is_ready_and_helm_reaches_it),
+        trial("a_restricted_pod_finds_a_service_by_its_name", pod::a_restricted_pod_finds_a_service_by_its_name),
+        trial("a_pod_outlives_the_kubelet", pod::a_pod_outlives_the_kubelet),
+        trial("nothing_is_left_of_a_node_whose_owner_is_killed", owner_killed::nothing_is_left_of_a_node),
+    ];
+    trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
+}
+
+/// A test that runs on the shared node, in a run time of its own.
+fn trial(name: &str, test: impl AsyncFn(&'static Node) -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(async {
+            let node = Node::shared().await.map_err(|error| Failed::from(format!("{error:?}")))?;
+            test(node).await.map_err(|error| Failed::from(format!("{error:?}\n{}", node.logs())))
+        })
+    })
+}
+
+async fn a_node_is_ready_and_helm_reaches_it(node: &'static Node) -> Result<()> {
+    let nodes = node.kubectl().args(["get", "nodes", "--no-headers"]).output().await?;
+    let nodes = String::from_utf8(nodes.stdout)?;
+    anyhow::ensure!(nodes.starts_with(node::NAME) && nodes.contains(" Ready "), "{nodes}");
+    let releases = node.helm().args(["list", "--all-namespaces", "--output", "json"]).output().await?;
+    let told = String::from_utf8_lossy(&releases.stderr);
+    anyhow::ensure!(releases.status.success() && releases.stdout.trim_ascii() == b"[]", "{told}");
+    Ok(())
+}
