@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_crds::Duration;
 use weir_feed::periods::Periods;
 
+use crate::inject;
+
 /// Decides which streamer captures each stream, and feeds the sidecars.
 #[derive(Debug, Parser)]
 #[command(name = "weir-operator", version)]
@@ -24,6 +26,8 @@ pub enum Command {
     Crds,
     /// Show what a running operator over a directory of manifests has, as kubectl get would.
     Get(GetArgs),
+    /// Print manifests with the sidecar in their pods.
+    Inject(InjectArgs),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +139,48 @@ pub struct GetArgs {
     /// The operator's --http-listen.
     #[arg(long, value_name = "URL", env = "WEIR_OPERATOR", default_value = "http://127.0.0.1:9981")]
     pub server: String,
+}
+
+#[derive(Debug, Args)]
+pub struct InjectArgs {
+    /// Manifests with pods, or with what makes pods; - is standard input. Those labelled weir.dev/inject: "true" are injected.
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: PathBuf,
+    #[command(flatten)]
+    pub sidecar: SidecarArgs,
+}
+
+/// What is the same for the sidecars of all pods.
+#[derive(Debug, Args)]
+pub struct SidecarArgs {
+    /// The sidecar's image.
+    #[arg(long, value_name = "IMAGE")]
+    pub sidecar_image: String,
+    /// Always, IfNotPresent or Never; without it the cluster's own default.
+    #[arg(long, value_name = "POLICY")]
+    pub sidecar_image_pull_policy: Option<String>,
+    /// Where sidecars reach the feed, like https://weir-feed.weir-system.svc:9443.
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    pub feed: Vec<String>,
+    /// The ConfigMap of the pod's namespace that has the feed's certificates, as ca.crt.
+    #[arg(long, value_name = "NAME", default_value = "weir-ca")]
+    pub ca_config_map: String,
+    /// The audience of the sidecars' ServiceAccount tokens, as the operator's.
+    #[arg(long, value_name = "AUDIENCE", default_value = "weir.dev")]
+    pub token_audience: String,
+}
+
+impl SidecarArgs {
+    /// As [`crate::inject::patch`] takes them.
+    pub fn settings(&self) -> inject::Settings {
+        inject::Settings {
+            image: self.sidecar_image.clone(),
+            image_pull_policy: self.sidecar_image_pull_policy.clone(),
+            feed: self.feed.clone(),
+            audience: self.token_audience.clone(),
+            ca_config_map: self.ca_config_map.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ pub mod document;
 pub mod feed;
 pub mod get;
 pub mod http;
+pub mod inject;
 pub mod metrics;
 pub mod observe;
 pub mod reconcile;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use weir_operator::cli::{Cli, Command, LogFormat};
+use weir_operator::inject::offline;
 use weir_operator::{get, run};
 
 fn main() -> ExitCode {
@@ -22,6 +23,13 @@ fn main() -> ExitCode {
         Command::Get(args) => match runtime.block_on(get::get(&args, &mut std::io::stdout(), &mut std::io::stderr())) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&format!("{error:#}")),
+        },
+        Command::Inject(args) => match offline::file(&args.filename, &args.sidecar.settings()) {
+            Ok(manifests) => {
+                print!("{manifests}");
+                ExitCode::SUCCESS
+            }
+            Err(refusal) => failed(&format!("{}: {refusal}", args.filename.display())),
         },
         Command::Run(args) => {
             let hostname =
