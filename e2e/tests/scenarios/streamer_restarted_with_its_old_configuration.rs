@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use weir_e2e::site::{Kind, PATIENCE, PERIODS, Plan, Site};
+use weir_e2e::site::{Kind, PATIENCE, PERIODS, Plan, Site, until};
 
 #[tokio::test]
 async fn streamer_restarted_with_its_old_configuration() -> Result<()> {
@@ -48,11 +48,12 @@ async fn streamer_restarted_with_its_old_configuration() -> Result<()> {
         ));
         ensure!(site.readers() == settled, "{there} others read: {:?}, then {:?}", settled, site.readers());
     }
-    let log = site.streamer("s1")?.sidecar.log();
-    ensure!(
-        log.contains("no operator listens: the replica serves"),
-        "the sidecar's log does not say who answers:\n{log}"
-    );
+    until("the sidecar's log says who answers", async || {
+        let log = site.streamer("s1")?.sidecar.log();
+        ensure!(log.contains("no operator listens: the replica serves"), "{log}");
+        Ok(())
+    })
+    .await?;
     let dark = site.dark_since(&names, moved);
     ensure!(dark.iter().all(std::time::Duration::is_zero), "streams were dark where they had been moved to: {dark:?}");
     site.finish().await
