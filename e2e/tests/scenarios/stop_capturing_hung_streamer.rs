@@ -1,13 +1,15 @@
 //! A streamer hangs: it asks nothing any more and goes on capturing. Its sidecar lives, and says so to whoever supervises it: it is
-//! killed, boots with nothing, asks, and captures its streams again. Nobody else is given them meanwhile.
+//! killed, boots with nothing, asks, and captures its streams again. Those that stop when it is cut off are given to nobody else meanwhile;
+//! the others may be, since what its API said counts no more once that is silent too.
 
 use anyhow::{Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use weir_e2e::registry::CutOff;
 use weir_e2e::site::{Plan, Site, until};
 
 #[tokio::test]
 async fn stop_capturing_hung_streamer() -> Result<()> {
-    let site = Site::start("stop_capturing_hung_streamer", Plan { supervised: true, ..Plan::default() }).await?;
+    let mut site = Site::start("stop_capturing_hung_streamer", Plan { supervised: true, ..Plan::default() }).await?;
     let names = site.apply_of_both_policies(6).await?;
     site.await_captured_once(&names).await?;
     let lost = site.read_by("s1");
@@ -22,7 +24,11 @@ async fn stop_capturing_hung_streamer() -> Result<()> {
         Ok(())
     })
     .await?;
-    site.await_captured_once(&names).await?;
+    let once = site.await_captured_once(&names).await?;
+    site.cut_off.push(CutOff { streamer: "s1".to_owned(), from: hung, to: Some(once) });
+    let stopping = Site::stopping(&lost);
+    site.ensure_never_twice(&(&(&names - &lost) | &stopping), hung)?;
+    ensure!(stopping.is_subset(&site.read_by("s1")), "they moved: s1 reads {:?}", site.read_by("s1"));
     site.ensure_undisturbed(names.difference(&lost), hung)?;
     site.tell_dark_by_policy("streamer hung, killed by its supervisor", &lost, hung);
     site.finish().await

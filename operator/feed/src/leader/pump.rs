@@ -1,6 +1,6 @@
 //! What each sidecar is told: for every name a target, and the frames that lead there, ended by a mark.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::session::{Have, Session};
 use super::step::{Effect, Want};
@@ -208,7 +208,8 @@ impl Leader {
         self.record(stream).is_none() && self.want(stream).is_none()
     }
 
-    /// Counts rows without record and Stream by namespace; more than max(10, 20%) of the rows are held for ten minutes.
+    /// Counts rows without record and Stream by namespace; more than max(10, 20%) of the rows are held for ten minutes, to the last of
+    /// them: whoever applies their Streams again does so one after the other.
     pub(super) fn count_strays(&mut self, now: Now) {
         let observed = self.observed(now);
         let mut counts: BTreeMap<&String, (usize, usize)> = BTreeMap::new();
@@ -220,13 +221,12 @@ impl Leader {
                 count.1 += 1;
             }
         }
-        let many: BTreeSet<String> = counts
-            .into_iter()
-            .filter(|(_, (strays, rows))| *strays > 10.max(rows / 5))
-            .map(|(namespace, _)| namespace.clone())
-            .collect();
-        self.strays_since.retain(|namespace, _| many.contains(namespace));
-        for namespace in many {
+        let of = |(namespace, (strays, rows)): (&String, (usize, usize))| {
+            (strays > 0).then(|| (namespace.clone(), strays > 10.max(rows / 5)))
+        };
+        let any: BTreeMap<String, bool> = counts.into_iter().filter_map(of).collect();
+        self.strays_since.retain(|namespace, _| any.contains_key(namespace));
+        for (namespace, _) in any.into_iter().filter(|(_, many)| *many) {
             self.strays_since.entry(namespace).or_insert(observed);
         }
     }

@@ -118,6 +118,20 @@ fn rows_without_record_and_stream_go_unless_they_are_many() {
 }
 
 #[test]
+fn many_rows_without_record_and_stream_are_held_to_the_last_while_their_streams_are_applied_again() {
+    let many = (0..30).map(|at| held(&format!("x{at}"), "s2", 5)).collect();
+    let mut stage = Stage::leading(vec![]);
+    let two = stage.connect(Hello { held: many, ..hello("s2") });
+    stage.pass(8_000, &[two]);
+    let names: Vec<String> = (0..29).map(|at| format!("x{at}")).collect();
+    stage.want(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    stage.pass(8_000, &[two]);
+    assert!(stage.told(two).iter().all(|frame| !frame.starts_with("delete")), "x29 comes last");
+    stage.pass(600_000, &[two]);
+    assert!(stage.told(two).contains(&"delete x29".to_owned()), "it never came");
+}
+
+#[test]
 fn a_record_that_ended_leaves_no_claim_behind() {
     let mut stage = Stage::leading(vec![record("a", "s1", 5)]);
     stage.want(&["a"]);
