@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
 use weir_crds::Duration;
 use weir_feed::periods::Periods;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Get(GetArgs),
     /// Print manifests with the sidecar in their pods.
     Inject(InjectArgs),
+    /// Ask an installation whether it is well, from where a sidecar would be.
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +151,19 @@ pub struct InjectArgs {
     pub filename: PathBuf,
     #[command(flatten)]
     pub sidecar: SidecarArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Somebody's --http-listen, like http://weir-feed.weir-system.svc:9981; all of its addresses are asked.
+    #[arg(long, value_name = "URL")]
+    pub ready: Vec<Url>,
+    /// The feed, like https://weir-feed.weir-system.svc:9443; all of its addresses are asked.
+    #[arg(long, value_name = "URL", required_unless_present = "ready")]
+    pub feed: Vec<Url>,
+    /// The feed's certificate authorities, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What is the same for the sidecars of all pods.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir_operator::cli::{Cli, Command, LogFormat};
 use weir_operator::inject::offline;
-use weir_operator::{get, run};
+use weir_operator::{check, get, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(refusal) => failed(&format!("{}: {refusal}", args.filename.display())),
+        },
+        Command::Check(args) => match runtime.block_on(check::check(&args, &mut std::io::stdout())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&format!("{error:#}")),
         },
         Command::Run(args) => {
             let hostname =
