@@ -20,6 +20,10 @@ lint:
 crds:
     cargo run --locked -p weir-crds --example generate
 
+# Write the table of the chart's values anew
+chart:
+    cd e2e/helm-docs && go tool helm-docs --chart-search-root=../../charts --log-level=warning
+
 # Licences, sources and bans of everything that Weir is built from
 deny:
     cargo deny --locked check licenses sources bans

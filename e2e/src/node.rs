@@ -130,6 +130,12 @@ impl Node {
         helm
     }
 
+    /// Gives an image of `just images` another tag.
+    pub async fn tag_image(&self, image: &str, tag: &str, other: &str) -> Result<()> {
+        let socket = Files { folder: self.folder.clone() }.containerd_socket();
+        images::tag(&socket, &format!("weir.dev/{image}:{tag}"), &format!("weir.dev/{image}:{other}")).await
+    }
+
     /// The kubelet's process: to pause it, to read its log.
     pub fn kubelet(&self) -> Result<Arc<Child>> {
         self.kubelet.child()

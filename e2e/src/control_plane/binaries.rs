@@ -22,16 +22,21 @@ enum Module {
     ControlPlane,
     /// Its Kubernetes libraries clash with those of the control plane.
     Helm,
-    /// So do its.
+    /// It has the Kubernetes libraries of an older Helm.
+    HelmDocs,
+    /// Its clash as well.
     CoreDns,
 }
 
 impl Module {
+    const ALL: [Self; 4] = [Self::ControlPlane, Self::Helm, Self::HelmDocs, Self::CoreDns];
+
     /// The folder of its `go.mod`, and what its folder in the cache is called.
     fn name(self) -> &'static str {
         match self {
             Self::ControlPlane => "control-plane",
             Self::Helm => "helm",
+            Self::HelmDocs => "helm-docs",
             Self::CoreDns => "coredns",
         }
     }
@@ -41,6 +46,7 @@ impl Module {
         match self {
             Self::ControlPlane => "k8s.io/kubernetes",
             Self::Helm => "helm.sh/helm/v4",
+            Self::HelmDocs => "github.com/norwoodj/helm-docs",
             Self::CoreDns => "github.com/coredns/coredns",
         }
     }
@@ -72,6 +78,8 @@ pub enum Program {
     KubeProxy,
     /// What installs charts.
     Helm,
+    /// What writes a chart's README.
+    HelmDocs,
     /// The cluster's DNS server.
     CoreDns,
 }
@@ -89,6 +97,7 @@ impl Program {
             Self::Kubelet => "kubelet",
             Self::KubeProxy => "kube-proxy",
             Self::Helm => "helm",
+            Self::HelmDocs => "helm-docs",
             Self::CoreDns => "coredns",
         }
     }
@@ -105,6 +114,7 @@ impl Program {
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::HelmDocs => "github.com/norwoodj/helm-docs/cmd/helm-docs",
             Self::CoreDns => "github.com/coredns/coredns",
         }
     }
@@ -112,6 +122,7 @@ impl Program {
     fn module(self) -> Module {
         match self {
             Self::Helm => Module::Helm,
+            Self::HelmDocs => Module::HelmDocs,
             Self::CoreDns => Module::CoreDns,
             _ => Module::ControlPlane,
         }
@@ -144,7 +155,7 @@ pub async fn binaries(programs: &[Program]) -> Result<PathBuf> {
 /// The file of each of `programs`, from the cache or built into it: those of a node have to be of one version, so
 /// nothing else is taken.
 pub async fn pinned(programs: &[Program]) -> Result<Vec<PathBuf>> {
-    for module in [Module::ControlPlane, Module::Helm, Module::CoreDns] {
+    for module in Module::ALL {
         let of_module = programs.iter().copied().filter(|program| program.module() == module);
         built(module, &of_module.collect::<Vec<_>>()).await?;
     }
@@ -279,7 +290,7 @@ impl Recipe {
                 )
             }
             Module::Helm => format!("-s -w -X helm.sh/helm/v4/internal/version.version={version}"),
-            Module::CoreDns => "-s -w".to_owned(),
+            Module::HelmDocs | Module::CoreDns => "-s -w".to_owned(),
         }
     }
 
@@ -361,7 +372,7 @@ mod tests {
 
     #[test]
     fn each_module_pins_a_version_and_a_go() {
-        for module in [Module::ControlPlane, Module::Helm, Module::CoreDns] {
+        for module in Module::ALL {
             let recipe = Recipe::read(module, &module.folder()).unwrap();
             assert!(is_at_least(&recipe.go, "1.24"), "tool directives came with Go 1.24");
         }

@@ -48,6 +48,13 @@ pub(super) async fn import(socket: &Path, archive: &Path) -> Result<()> {
     run(&mut ctr).await.with_context(|| format!("{} cannot be imported", archive.display()))
 }
 
+/// Gives an image another name.
+pub(super) async fn tag(socket: &Path, image: &str, other: &str) -> Result<()> {
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "tag", "--force", image, other]);
+    run(&mut ctr).await
+}
+
 async fn tar(folder: &Path, archive: &str, files: &[&str]) -> Result<()> {
     run(Command::new("tar").arg("-C").arg(folder).args(["-cf", archive]).args(files).current_dir(folder)).await
 }

@@ -1,11 +1,10 @@
 //! A reader's end of its connection to the registry.
 
 use std::io;
-use std::net::SocketAddr;
 
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 
 use super::frames::{Line, Reply};
 
@@ -33,7 +32,12 @@ pub struct Client {
 
 impl Client {
     /// Connects and says who reads; returns when the registry knows.
-    pub async fn connect(addr: SocketAddr, streamer: &str, instance: &str, boot: bool) -> Result<Self, ClientError> {
+    pub async fn connect(
+        addr: impl ToSocketAddrs,
+        streamer: &str,
+        instance: &str,
+        boot: bool,
+    ) -> Result<Self, ClientError> {
         let socket = TcpStream::connect(addr).await?;
         socket.set_nodelay(true)?;
         let mut client = Self { socket: BufReader::new(socket), pending: Vec::new(), sent: 0, acknowledged: 0 };

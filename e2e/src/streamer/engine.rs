@@ -36,7 +36,8 @@ pub struct State {
     pub flows: Flows,
     pub external_status: ExternalStatus,
     pub config_external: Option<String>,
-    registry: Client,
+    /// Without one every source is there, and nobody sees who reads it.
+    registry: Option<Client>,
     told_polled: bool,
 }
 
@@ -63,9 +64,13 @@ impl Streamer {
         let habits = Habits { never_asks_by_name: settings.never_asks_by_name };
         let id = format!("{:032x}", rand::random::<u128>());
         let with_old = !saved.running.is_empty();
-        let registry = Client::connect(settings.registry, &settings.hostname, &id, with_old)
-            .await
-            .with_context(|| format!("the source registry at {}", settings.registry))?;
+        let registry = match &settings.registry {
+            Some(addr) => {
+                let connected = Client::connect(addr, &settings.hostname, &id, with_old).await;
+                Some(connected.with_context(|| format!("the source registry at {addr}"))?)
+            }
+            None => None,
+        };
         let streamer = Arc::new(Self {
             http: super::poll::http_client(&settings)?,
             backends: Backends::new(backend),
@@ -157,27 +162,33 @@ impl Streamer {
 
 impl State {
     async fn carry_out(&mut self, changes: Vec<Change>) -> Result<(), ClientError> {
+        let Some(registry) = &mut self.registry else {
+            return Ok(());
+        };
         let mut reads = false;
         for change in changes {
             let stream = change.stream;
             if change.closes {
-                self.registry.queue(&Line::Close { stream: stream.clone() })?;
+                registry.queue(&Line::Close { stream: stream.clone() })?;
                 reads = true;
             }
             if let Some(source) = change.opens {
-                self.registry.queue(&Line::Open { stream, source })?;
+                registry.queue(&Line::Open { stream, source })?;
                 reads = true;
             }
         }
         if reads {
-            self.registry.flush().await?;
+            registry.flush().await?;
         }
         Ok(())
     }
 
     async fn tell_polled(&mut self) -> Result<(), ClientError> {
-        self.registry.queue(&Line::Polled)?;
-        self.registry.flush().await
+        let Some(registry) = &mut self.registry else {
+            return Ok(());
+        };
+        registry.queue(&Line::Polled)?;
+        registry.flush().await
     }
 }
 

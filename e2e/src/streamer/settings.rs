@@ -18,9 +18,9 @@ pub struct Settings {
     /// Where its own API listens (port 0 takes a free one); without it there is none.
     #[arg(long)]
     pub api_listen: Option<SocketAddr>,
-    /// The source registry that it captures from.
-    #[arg(long)]
-    pub registry: SocketAddr,
+    /// The source registry that it captures from, HOST:PORT; without one it captures whatever it is told to, unseen.
+    #[arg(long, env = "STREAMER_SIM_REGISTRY")]
+    pub registry: Option<String>,
     /// Keeps its configuration over a restart in this file; without it, it boots empty.
     #[arg(long)]
     pub state: Option<PathBuf>,

@@ -1,8 +1,14 @@
 //! What goes on a real node: a kubelet, real containers, Services and DNS. It needs root and what `just test-node`
 //! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails.
 
+mod faults;
+mod injection;
+mod installed;
+mod lifecycle;
 mod owner_killed;
 mod pod;
+mod site;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,38 @@ fn trials() -> Vec<Trial> {
         trial("a_restricted_pod_finds_a_service_by_its_name", pod::a_restricted_pod_finds_a_service_by_its_name),
         trial("a_pod_outlives_the_kubelet", pod::a_pod_outlives_the_kubelet),
         trial("nothing_is_left_of_a_node_whose_owner_is_killed", owner_killed::nothing_is_left_of_a_node),
+        trial("two_commands_capture_every_stream_once", installed::two_commands_capture_every_stream_once),
+        trial("the_notes_say_what_to_type", installed::the_notes_say_what_to_type),
+        trial("a_standby_is_ready", installed::a_standby_is_ready),
+        trial("a_deleted_pod_comes_back_to_its_streams", faults::a_deleted_pod_comes_back_to_its_streams),
+        trial("streams_leave_a_pod_that_is_scaled_away", faults::streams_leave_a_pod_that_is_scaled_away),
+        trial("a_killed_streamer_container_captures_again", faults::a_killed_streamer_container_captures_again),
+        trial("a_killed_sidecar_container_stops_nothing", faults::a_killed_sidecar_container_stops_nothing),
+        trial("a_kubelet_that_is_gone_stops_nothing", faults::a_kubelet_that_is_gone_stops_nothing),
+        trial("an_upgrade_and_its_rollback_stop_nothing", lifecycle::an_upgrade_and_its_rollback_stop_nothing),
+        trial("a_changed_definition_comes_with_an_upgrade", lifecycle::a_changed_definition_comes_with_an_upgrade),
+        trial("without_an_operator_streams_go_on", lifecycle::without_an_operator_streams_go_on),
+        trial(
+            "uninstalled_and_installed_again_nothing_moves",
+            lifecycle::uninstalled_and_installed_again_nothing_moves,
+        ),
+        trial("a_pod_gets_its_sidecar_without_an_operator", injection::a_pod_gets_its_sidecar_without_an_operator),
+        trial(
+            "while_the_webhook_is_away_only_labelled_pods_wait",
+            injection::while_the_webhook_is_away_only_labelled_pods_wait,
+        ),
+        trial(
+            "a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence",
+            injection::a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence,
+        ),
+        trial(
+            "a_namespace_that_is_not_watched_is_left_alone",
+            injection::a_namespace_that_is_not_watched_is_left_alone,
+        ),
+        trial(
+            "foreign_tokens_are_refused_counted_and_kept_out_of_logs",
+            tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,
+        ),
     ];
     trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
 }

@@ -176,7 +176,7 @@ impl Leader {
         let held = row.or(stopping).unwrap_or(0);
         // Somebody wants it, or we do not know yet: it will be adopted, or placed once it is clear.
         let wanted = self.want(stream).is_some_and(|want| !want.disabled);
-        if !self.settled || self.wants.is_none() || wanted || self.strays_held(&stream.namespace, now) {
+        if !self.settled || self.wants.is_none() || wanted || self.stray_is_held(stream, now) {
             return match stopping {
                 Some(epoch) if row.is_none() => Target::Delete(epoch),
                 _ => Target::Hold(held),
@@ -192,9 +192,12 @@ impl Leader {
         }
     }
 
-    /// Rows that neither a record nor a Stream stands behind, in numbers: a lost API rather than a wish.
-    fn strays_held(&self, namespace: &str, now: Now) -> bool {
-        self.strays_held_for(namespace, now).is_some()
+    /// What neither a record nor a Stream stands behind is, among many, that of a lost API rather than a wish; and how many there
+    /// are is not known before everybody has had a period to come.
+    fn stray_is_held(&self, stream: &StreamId, now: Now) -> bool {
+        let heard_since = self.first_ready.unwrap_or_default().max(self.led_since);
+        self.strays_held_for(&stream.namespace, now).is_some()
+            || self.is_stray(stream) && self.observed(now) < heard_since + self.periods.period
     }
 
     /// For how many ms more they are held.

@@ -108,7 +108,7 @@ fn rows_without_record_and_stream_go_unless_they_are_many() {
     let many = (0..30).map(|at| held(&format!("x{at}"), "s2", 5)).collect();
     let mut stage = Stage::leading(vec![]);
     let one = stage.connect(Hello { held: few, ..hello("s1") });
-    stage.pass(8_000, &[one]);
+    stage.pass(16_000, &[one]);
     assert!(stage.told(one).contains(&"delete x".to_owned()));
     let two = stage.connect(Hello { held: many, ..hello("s2") });
     stage.pass(8_000, &[one, two]);
@@ -129,6 +129,20 @@ fn many_rows_without_record_and_stream_are_held_to_the_last_while_their_streams_
     assert!(stage.told(two).iter().all(|frame| !frame.starts_with("delete")), "x29 comes last");
     stage.pass(600_000, &[two]);
     assert!(stage.told(two).contains(&"delete x29".to_owned()), "it never came");
+}
+
+#[test]
+fn rows_of_a_lost_api_are_held_however_late_those_come_who_make_them_many() {
+    let some = |name: &'static str| (0..10).map(|at| held(&format!("{name}-{at}"), name, 5)).collect::<Vec<_>>();
+    let mut stage = Stage::leading(vec![]);
+    let one = stage.connect(Hello { held: some("s1"), ..hello("s1") });
+    stage.pass(10_000, &[one]);
+    assert!(stage.leader.is_settled(), "nobody is expected");
+    let two = stage.connect(Hello { held: some("s2"), ..hello("s2") });
+    stage.pass(60_000, &[one, two]);
+    for told in [stage.told(one), stage.told(two)] {
+        assert!(told.iter().all(|frame| !frame.starts_with("delete")), "{told:?}");
+    }
 }
 
 #[test]
@@ -164,7 +178,7 @@ fn what_is_held_for_nobody_is_let_go_once_that_is_known() {
     let runs = Some(BTreeMap::from([("a".to_owned(), Run::Capture)]));
     let one = stage.connect(Hello { runs, ..hello("s1") });
     assert_eq!(stage.told(one), ["hold a", "mark"], "somebody may want it");
-    stage.pass(8_000, &[one]);
+    stage.pass(16_000, &[one]);
     assert_eq!(stage.told(one), ["delete a", "mark"], "or its streamer would hear \"not now\" for ever");
 }
 

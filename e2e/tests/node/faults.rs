@@ -1,0 +1,99 @@
+//! What befalls streamers' pods.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use weir_e2e::node::Node;
+use weir_e2e::site::until;
+
+use crate::site::{MEDIA, PATIENCE, Site};
+
+const STREAMER: &str = "media-1";
+
+/// It is back under its name before `failover.after`: nothing moves.
+pub(crate) async fn a_deleted_pod_comes_back_to_its_streams(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    site.await_captured_once().await?;
+    let before = site.readers();
+    let lost = site.read_by(STREAMER);
+    ensure!(!lost.is_empty(), "{STREAMER} captures nothing");
+    let (uid, deleted) = (site.uid(STREAMER).await?, site.registry.now());
+    site.kubectl(&["--namespace", MEDIA, "delete", "pod", STREAMER, "--wait=false"]).await?;
+    until("its pod is another", async || {
+        ensure!(site.uid(STREAMER).await? != uid, "not yet");
+        Ok(())
+    })
+    .await?;
+    site.await_captured_once().await?;
+    ensure!(site.readers() == before, "something moved: {:?}, before {before:?}", site.readers());
+    site.ensure_undisturbed(site.streams.difference(&lost), deleted)?;
+    site.tell_dark("node: a streamer's pod is deleted and comes back", &lost, deleted);
+    site.ensure_never_twice()
+}
+
+/// Scaled down it does not come back: everything moves.
+pub(crate) async fn streams_leave_a_pod_that_is_scaled_away(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    site.await_captured_once().await?;
+    let away = "media-3";
+    let lost = site.read_by(away);
+    let scaled = site.registry.now();
+    site.kubectl(&["--namespace", MEDIA, "scale", "statefulset", "media", "--replicas=2"]).await?;
+    let moved = site.registry.await_until(
+        |now| match now.iter().find(|(_, readers)| readers.iter().any(|reader| reader.streamer == away)) {
+            Some((stream, _)) => Err(format!("{stream} is still read by {away}")),
+            None => Ok(()),
+        },
+        PATIENCE,
+    );
+    moved.await?;
+    site.await_captured_once().await?;
+    site.ensure_undisturbed(site.streams.difference(&lost), scaled)?;
+    site.tell_dark("node: a StatefulSet is scaled down", &lost, scaled);
+    site.kubectl(&["--namespace", MEDIA, "scale", "statefulset", "media", "--replicas=3"]).await?;
+    let rollout = ["--namespace", MEDIA, "rollout", "status", "statefulset", "media", "--timeout=1m"];
+    site.kubectl(&rollout).await?;
+    site.ensure_never_twice()
+}
+
+pub(crate) async fn a_killed_streamer_container_captures_again(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    site.await_captured_once().await?;
+    let (before, lost, killed) = (site.readers(), site.read_by(STREAMER), site.registry.now());
+    site.kill_container(STREAMER, "streamer", "weir-streamer-sim").await?;
+    site.await_captured_once().await?;
+    ensure!(site.readers() == before, "something moved: {:?}, before {before:?}", site.readers());
+    site.ensure_undisturbed(site.streams.difference(&lost), killed)?;
+    site.tell_dark("node: a streamer's container is killed", &lost, killed);
+    site.ensure_never_twice()
+}
+
+pub(crate) async fn a_killed_sidecar_container_stops_nothing(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    site.kill_container(STREAMER, "weir-sidecar", "weir-sidecar").await?;
+    let name = format!("streamer.weir.dev/{STREAMER}");
+    let ready = ["--namespace", MEDIA, "wait", "--for=condition=Ready", &name, "--timeout=1m"];
+    site.kubectl(&ready).await?;
+    site.ensure_undisturbed(&site.streams, captured)?;
+    site.ensure_never_twice()
+}
+
+pub(crate) async fn a_kubelet_that_is_gone_stops_nothing(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    let before: BTreeSet<String> = uids(site).await?;
+    node.stop_kubelet().await?;
+    // An operator is told as well: it leads on, or another one does.
+    let pods = ["--namespace", MEDIA, "annotate", "wst", "clock", "example.com/looked=yes", "--overwrite"];
+    site.kubectl(&pods).await?;
+    node.start_kubelet().await?;
+    ensure!(uids(site).await? == before, "pods were made anew");
+    site.ensure_undisturbed(&site.streams, captured)?;
+    site.ensure_never_twice()
+}
+
+async fn uids(site: &Site) -> Result<BTreeSet<String>> {
+    let text = site.kubectl(&["get", "pods", "--all-namespaces", "--output=jsonpath={.items[*].metadata.uid}"]).await?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}

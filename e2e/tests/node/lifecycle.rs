@@ -1,0 +1,140 @@
+//! Weir is upgraded, stopped and taken away under streams that go on.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use weir_e2e::node::Node;
+use weir_e2e::site::until;
+
+use crate::site::{MEDIA, SYSTEM, Site};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/weir");
+const NEXT: &str = "0.1.1-next";
+
+/// Another tag, and back: no stream is dark for a moment.
+pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    for image in ["weir-operator", "weir-sidecar"] {
+        node.tag_image(image, env!("CARGO_PKG_VERSION"), NEXT).await?;
+    }
+    site.upgrade(CHART, &["--set", &format!("image.tag={NEXT}")]).await?;
+    ensure!(images(site).await?.split_whitespace().all(|image| image.ends_with(NEXT)), "{}", images(site).await?);
+    await_led(site).await?;
+    site.helm(&["rollback", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m"]).await?;
+    ensure!(!images(site).await?.contains(NEXT), "{}", images(site).await?);
+    await_led(site).await?;
+    site.ensure_undisturbed(&site.streams, captured)?;
+    site.ensure_never_twice()
+}
+
+/// A field more in a CustomResourceDefinition: `helm upgrade` brings it, and nothing that is stored is lost.
+pub(crate) async fn a_changed_definition_comes_with_an_upgrade(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    let before = site.list("streams.weir.dev").await?.len();
+    let folder = tempfile::tempdir()?;
+    let chart = folder.path().join("weir");
+    let copied = Command::new("cp").arg("-r").arg(CHART).arg(&chart).status()?;
+    ensure!(copied.success(), "the chart cannot be copied");
+    let file = chart.join("files/crds/stream.yaml");
+    let definition = fs::read_to_string(&file)?;
+    let anchor = "              disabled:\n";
+    ensure!(definition.contains(anchor), "the definition of Streams has changed: mend this test");
+    let field = "              colour:\n                type: string\n";
+    fs::write(&file, definition.replacen(anchor, &format!("{field}{anchor}"), 1))?;
+    site.upgrade(chart.to_str().context("no UTF-8")?, &[]).await?;
+    let patch = r#"{"spec":{"colour":"green"}}"#;
+    site.kubectl(&["--namespace", MEDIA, "patch", "wst", "clock", "--type=merge", "--patch", patch]).await?;
+    ensure!(site.list("streams.weir.dev").await?.len() == before, "Streams were lost");
+    // Back to what the programs know: the field is not stored any more, and nothing else changes.
+    site.upgrade(CHART, &[]).await?;
+    await_led(site).await?;
+    site.ensure_undisturbed(&site.streams, captured)?;
+    site.ensure_never_twice()
+}
+
+/// What restarts meanwhile serves from its replica.
+pub(crate) async fn without_an_operator_streams_go_on(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    site.await_captured_once().await?;
+    let before = site.readers();
+    scale(site, "operator", 0).await?;
+    let alone = site.registry.now();
+    let lost = site.read_by("media-1");
+    site.kill_container("media-1", "streamer", "weir-streamer-sim").await?;
+    site.await_captured_once().await?;
+    site.kill_container("media-2", "weir-sidecar", "weir-sidecar").await?;
+    site.kill_container("media-2", "streamer", "weir-streamer-sim").await?;
+    let lost = &lost | &site.read_by("media-2");
+    site.await_captured_once().await?;
+    ensure!(site.readers() == before, "something moved: {:?}, before {before:?}", site.readers());
+    site.tell_dark("node: containers are killed while there is no operator", &lost, alone);
+    // Five minutes by a setting: nothing else happens in them.
+    let long = std::env::var_os("WEIR_LONG").is_some();
+    let until = alone + if long { Duration::from_mins(5) } else { Duration::from_secs(40) };
+    let quiet = site.registry.now();
+    tokio::time::sleep(until.saturating_sub(site.registry.now())).await;
+    site.ensure_undisturbed(&site.streams, quiet)?;
+    scale(site, "operator", 2).await?;
+    await_led(site).await?;
+    site.ensure_undisturbed(&site.streams, quiet)?;
+    site.ensure_never_twice()
+}
+
+/// Streams go on, and all that users have declared stays; installed again, Weir takes over without moving anything.
+pub(crate) async fn uninstalled_and_installed_again_nothing_moves(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    let (records, streams) = (site.records().await?, site.list("streams.weir.dev").await?.len());
+    site.helm(&["uninstall", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m"]).await?;
+    ensure!(site.list("streams.weir.dev").await?.len() == streams, "Streams went with the chart");
+    ensure!(site.records().await? == records, "Placements went with the chart");
+    let left = site.kubectl(&["--namespace", SYSTEM, "get", "deployments", "--output=name"]).await?;
+    ensure!(left.trim().is_empty(), "left: {left}");
+    site.upgrade(CHART, &[]).await?;
+    await_led(site).await?;
+    let epochs = |records: &std::collections::BTreeMap<String, serde_json::Value>| -> Vec<_> {
+        records
+            .iter()
+            .map(|(name, record)| (name.clone(), record["streamer"].clone(), record["epoch"].clone()))
+            .collect()
+    };
+    ensure!(epochs(&site.records().await?) == epochs(&records), "records changed");
+    site.ensure_undisturbed(&site.streams, captured)?;
+    site.ensure_never_twice()
+}
+
+async fn images(site: &Site) -> Result<String> {
+    let path = "--output=jsonpath={.items[*].spec.template.spec.containers[*].image}";
+    site.kubectl(&["--namespace", SYSTEM, "get", "deployments", path]).await
+}
+
+/// Waits until an operator leads, and every Streamer's sidecar has found it.
+async fn await_led(site: &Site) -> Result<()> {
+    until("an operator leads and hears all sidecars", async || {
+        let wait =
+            ["--namespace", MEDIA, "wait", "--for=condition=Ready", "streamers.weir.dev", "--all", "--timeout=1s"];
+        site.kubectl(&wait).await?;
+        let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
+        let holder = site.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
+        let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", "--output=name"]).await?;
+        let leads = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).any(|pod| holder.contains(pod));
+        ensure!(leads, "the Lease is {holder}'s, and the pods are {pods}");
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn scale(site: &Site, component: &str, replicas: u32) -> Result<()> {
+    let deployment = format!("deployment/weir-{component}");
+    site.kubectl(&["--namespace", SYSTEM, "scale", &deployment, &format!("--replicas={replicas}")]).await?;
+    if replicas > 0 {
+        let rollout = ["--namespace", SYSTEM, "rollout", "status", &deployment, "--timeout=1m"];
+        return site.kubectl(&rollout).await.map(drop);
+    }
+    let selector = format!("--selector=app.kubernetes.io/component={component}");
+    site.kubectl(&["--namespace", SYSTEM, "wait", "--for=delete", "pods", &selector, "--timeout=1m"]).await.map(drop)
+}

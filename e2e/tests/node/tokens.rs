@@ -1,0 +1,57 @@
+//! Who may not connect to the feed: refused, counted, and logged without what was shown.
+
+use anyhow::{Context as _, Result, ensure};
+use weir_e2e::control_plane::{pod_bound_token, service_account_token};
+use weir_e2e::node::Node;
+use weir_e2e::site::until;
+
+use crate::site::{MEDIA, SYSTEM, Site};
+
+pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let captured = site.await_captured_once().await?;
+    let path = "--output=jsonpath={.items[0].status.podIP}";
+    let selector = "--selector=app.kubernetes.io/component=operator";
+    let address = site.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, path]).await?;
+    let kubernetes = site.client()?;
+    let client = reqwest::Client::builder()
+        // Whose certificate it is, is not what is asked here.
+        .danger_accept_invalid_certs(true)
+        .build()?;
+    let refused = async || -> Result<u64> {
+        let metrics = reqwest::get(format!("http://{address}:9981/metrics")).await?.text().await?;
+        let line = metrics.lines().find(|line| line.starts_with("weir_feed_refused_total{reason=\"token\"}"));
+        Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default())
+    };
+    let before = refused().await?;
+    let day = 86_400;
+    let wrong_audience =
+        pod_bound_token(&kubernetes, MEDIA, "media-1", "default", "elsewhere.example.com", day).await?;
+    let of_the_api = service_account_token(&kubernetes, MEDIA, "default", day).await?;
+    let tokens = [None, Some("not-a-token".to_owned()), Some(wrong_audience.token), Some(of_the_api)];
+    for token in &tokens {
+        let request = client.post(format!("https://{address}:9443/feed/v1"));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let answer = request.send().await?;
+        ensure!(answer.status() == reqwest::StatusCode::UNAUTHORIZED, "{}", answer.status());
+        let sentence = answer.text().await?;
+        ensure!(sentence.len() > 10, "it does not say why: {sentence:?}");
+    }
+    until("each is counted", async || {
+        let counted = refused().await?;
+        ensure!(counted >= before + tokens.len() as u64, "{counted} after {before}");
+        Ok(())
+    })
+    .await?;
+    let log = site.operator_logs().await?;
+    ensure!(log.contains("a sidecar was refused"), "nothing is logged:\n{log}");
+    for token in tokens.iter().flatten() {
+        // Of a JWT the last part alone is secret; the rest would tell who it was, and is none of a log's business either.
+        let told = token.rsplit('.').next().context("empty")?;
+        ensure!(!log.contains(told), "a token is in the log");
+    }
+    site.ensure_undisturbed(&site.streams, captured)
+}
