@@ -9,7 +9,9 @@ use url::Url;
 use weir_crds::Duration;
 use weir_feed::periods::Periods;
 
+use crate::export::ExportArgs;
 use crate::inject;
+use crate::token::TokenArgs;
 
 /// Decides which streamer captures each stream, and feeds the sidecars.
 #[derive(Debug, Parser)]
@@ -31,6 +33,10 @@ pub enum Command {
     Inject(InjectArgs),
     /// Ask an installation whether it is well, from where a sidecar would be.
     Check(CheckArgs),
+    /// Make, list and revoke tokens with which streamers outside Kubernetes join the feed.
+    Token(TokenArgs),
+    /// Print what a directory of manifests and its state hold, for a cluster in which nothing is to move.
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +68,7 @@ pub struct RunArgs {
     /// The key of the feed's certificate, PEM.
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// With --manifests: sidecars' tokens, each line NAMESPACE/STREAMER TOKEN.
+    /// With --manifests: sidecars' tokens, each line NAMESPACE/STREAMER TOKEN, or sha256: and the token's hash; see token create.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The audience that sidecars' ServiceAccount tokens must have.
@@ -283,9 +289,9 @@ impl RunArgs {
         let Some(manifests) = self.manifests.clone() else {
             return match (&self.state, &self.token_file) {
                 (Some(_), _) => refuse("--state is for --manifests: in a cluster the API server keeps the state"),
-                (_, Some(_)) => {
-                    refuse("--token-file is for --manifests: in a cluster sidecars show ServiceAccount tokens")
-                }
+                (_, Some(_)) => refuse(
+                    "--token-file is for --manifests: in a cluster sidecars show ServiceAccount tokens, or those of weir-operator token create",
+                ),
                 _ => Ok(Place::Kubernetes {
                     own_namespace: self.own_namespace.clone(),
                     kubeconfig: self.kubeconfig.clone(),
@@ -403,5 +409,14 @@ mod tests {
         let words = "weir-operator run --feed-listen 127.0.0.1:1 --http-listen 127.0.0.1:2 --period-poll 3";
         let error = Cli::try_parse_from(words.split(' ')).unwrap_err().to_string();
         assert!(error.contains("write it like 30s"), "{error}");
+    }
+
+    #[test]
+    fn the_systemd_unit_starts_an_operator() {
+        let unit = include_str!("../../dist/systemd/weir-operator.service").replace("\\\n", " ");
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let words = start.split_whitespace().filter(|word| !word.starts_with('$'));
+        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        args.settings("host-1").unwrap();
     }
 }

@@ -66,7 +66,7 @@ pub struct Settings {
     pub hello_within: Duration,
     /// How long the cluster may take to say whose token it is.
     pub identify_within: Duration,
-    /// How often a token is checked again while its connection lasts.
+    /// How often a token is checked again at the least while its connection lasts.
     pub identify_again: Duration,
     /// TCP connections at one time; more are closed at once.
     pub connections: usize,

@@ -10,9 +10,10 @@ use crate::cli::{GetArgs, Output};
 
 mod columns;
 mod duration;
-mod table;
+pub(crate) mod table;
 
 pub use columns::Kind;
+pub(crate) use duration::human;
 
 /// Asks and prints. What there is goes to `out`, that there is nothing to `err`, as `kubectl` does it.
 pub async fn get(args: &GetArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir_operator::cli::{Cli, Command, LogFormat};
 use weir_operator::inject::offline;
-use weir_operator::{check, get, run};
+use weir_operator::{check, export, get, run, token};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,6 +24,16 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&format!("{error:#}")),
         },
+        Command::Export(args) => match export::run(args, &mut std::io::stdout(), &mut std::io::stderr()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&format!("{error:#}")),
+        },
+        Command::Token(args) => {
+            match runtime.block_on(token::run(args.command, &mut std::io::stdout(), &mut std::io::stderr())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&format!("{error:#}")),
+            }
+        }
         Command::Inject(args) => match offline::file(&args.filename, &args.sidecar.settings()) {
             Ok(manifests) => {
                 print!("{manifests}");

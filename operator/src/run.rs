@@ -68,7 +68,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }
 }
 
-async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, RunError> {
+/// A client of the cluster that a kubeconfig names, or whoever runs this.
+pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, RunError> {
     let Some(path) = kubeconfig else {
         return kubernetes::client().await.map_err(|trouble| RunError::Start(trouble.to_string()));
     };

@@ -252,7 +252,7 @@ async fn another_pods_token_is_refused_with_a_sentence_and_counted() {
     sidecar.say(&hello("s1")).await;
     assert_eq!(
         sidecar.refusal().await,
-        "a pod may only be the Streamer of its own name: the token is media/s2's, the hello says media/s1"
+        "a sidecar may only be the Streamer that its token is for: the token is media/s2's, the hello says media/s1"
     );
     assert_eq!(feed.metrics.refused("identity"), 1);
     assert!(feed.events.try_recv().is_err());
@@ -380,6 +380,19 @@ async fn a_token_that_is_refused_later_ends_its_connection_and_an_api_that_is_do
     assert!(outgoing.send(Down::Wait {}));
     assert_eq!(sidecar.hear().await, Some(Down::Wait {}));
     script.answer("t", Err(TokenError::Refused("the pod is gone".into())));
+    assert_eq!(sidecar.hear().await, None);
+    assert_eq!(feed.disconnected().await, conn);
+    assert_eq!(feed.metrics.closed("token"), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_token_of_a_streamer_ends_its_connection_without_waiting_for_the_next_review() {
+    let script = Script::new(&[("weir_t", Ok(identity("s1")))]);
+    let mut feed = feed(Auth::Tokens(Arc::clone(&script)), Settings::default(), None);
+    let mut sidecar = Sidecar::connect(feed.server.address(), Some("weir_t")).await.unwrap();
+    sidecar.say(&hello("s1")).await;
+    let (conn, _outgoing) = feed.connected().await;
+    script.answer("weir_t", Err(TokenError::Refused("it was revoked".into())));
     assert_eq!(sidecar.hear().await, None);
     assert_eq!(feed.disconnected().await, conn);
     assert_eq!(feed.metrics.closed("token"), 1);

@@ -1,6 +1,7 @@
 //! The sidecar: a thin shell around [`weir_feed::holder`]. Every decision is made there; here is the I/O.
 
 pub mod api;
+pub mod attach;
 pub mod cli;
 pub mod connect;
 pub mod http;
@@ -8,6 +9,7 @@ mod lines;
 pub mod metrics;
 mod parts;
 pub mod replica;
+mod request;
 pub mod run;
 pub mod streamer;
 pub mod sync;
@@ -130,7 +132,8 @@ where
     let (readiness, ready) = watch::channel(Readiness::default());
     let (events, incoming) = mpsc::channel(WAITING);
     let key = cli.listen_key()?;
-    let api = cli.streamer_api()?.map(|url| StreamerApi::new(url, connect.clone())).transpose()?;
+    let secret = cli.streamer_api_secret()?;
+    let api = cli.streamer_api()?.map(|url| StreamerApi::new(url, secret.as_deref(), connect.clone())).transpose()?;
 
     let mut parts = Parts::default();
     parts.spawn(

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::body::Bytes;
+use axum::http::{HeaderValue, Method, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 use weir_feed::frames::{Load, Run};
 use weir_feed::holder::watch::{External, Reading};
 
-use crate::connect::{self, Connect, Io};
+use crate::connect::Connect;
+use crate::request::{Client, Connection};
 
 /// Streams asked for at once.
 const PAGE: usize = 1_000;
@@ -29,24 +27,13 @@ const READING: Duration = Duration::from_secs(10);
 /// Where the API begins: today's images, and older ones.
 const PREFIXES: [&str; 2] = ["streamer/api/v3", "flussonic/api/v3"];
 
-/// The longest answer that is read, in bytes: a thousand streams take a few hundred thousand.
-const MAX_ANSWER: usize = 64 << 20;
-
 /// A client of one streamer's API.
 #[derive(Clone)]
 pub struct StreamerApi<C> {
-    connect: C,
+    client: Client<C>,
     base: Url,
-    /// `Authorization`, if it wants one.
-    login: Option<HeaderValue>,
     /// Which of the prefixes answered last.
     prefix: usize,
-}
-
-/// A connection to it, while a reading lasts.
-struct Connection {
-    sender: SendRequest<Body>,
-    _driver: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,14 +69,18 @@ struct Listed {
 }
 
 impl<C: Connect> StreamerApi<C> {
-    /// A client of the API at `url`; a user and password in it are used, and never shown.
-    pub fn new(mut url: Url, connect: C) -> anyhow::Result<Self> {
-        let login = (!url.username().is_empty()).then(|| basic(&url)).transpose()?;
+    /// A client of the API at `url`; a user and password in it are used, and never shown. `secret` goes before them:
+    /// `USER:PASSWORD`, or a token.
+    pub fn new(mut url: Url, secret: Option<&str>, connect: C) -> anyhow::Result<Self> {
+        let login = match secret {
+            Some(secret) => Some(login(secret)?),
+            None => (!url.username().is_empty()).then(|| basic(&url)).transpose()?,
+        };
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         if cleared.is_err() {
             bail!("--streamer-api: this URL cannot have a host");
         }
-        Ok(Self { connect, base: url, login, prefix: 0 })
+        Ok(Self { client: Client { connect, login }, base: url, prefix: 0 })
     }
 
     /// Reads what the streamer runs, what it thinks of our answers, and its load. The reading is of one start of the
@@ -129,6 +120,27 @@ impl<C: Connect> StreamerApi<C> {
         bail!("its list of streams has more than {MAX_PAGES} pages")
     }
 
+    /// The URL of its backend, `config_external`.
+    pub async fn config_external(&mut self) -> anyhow::Result<Option<String>> {
+        #[derive(Deserialize)]
+        struct Config {
+            config_external: Option<String>,
+        }
+        let config: Config = self.get(&mut None, "config", &[]).await?;
+        Ok(config.config_external.filter(|url| !url.is_empty()))
+    }
+
+    /// Gives it another backend, or none.
+    pub async fn set_config_external(&mut self, backend: Option<&str>) -> anyhow::Result<()> {
+        let config = serde_json::json!({ "config_external": backend }).to_string();
+        self.request(&mut None, &Method::PUT, "config", &[], Some(&config)).await.map(drop)
+    }
+
+    /// What it thinks of its backend's answers.
+    pub async fn external(&mut self) -> anyhow::Result<External> {
+        Ok(external(self.stats(&mut None).await?.config_external_status))
+    }
+
     async fn stats(&mut self, connection: &mut Option<Connection>) -> anyhow::Result<Stats> {
         self.get(connection, "config/stats", &[]).await
     }
@@ -139,6 +151,19 @@ impl<C: Connect> StreamerApi<C> {
         operation: &str,
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
+        let body = self.request(connection, &Method::GET, operation, query, None).await?;
+        serde_json::from_slice(&body).with_context(|| format!("its answer to {operation}"))
+    }
+
+    /// An operation, under the prefix that it has.
+    async fn request(
+        &mut self,
+        connection: &mut Option<Connection>,
+        method: &Method,
+        operation: &str,
+        query: &[(&str, &str)],
+        json: Option<&str>,
+    ) -> anyhow::Result<Bytes> {
         for _ in PREFIXES {
             let prefix = PREFIXES.get(self.prefix).copied().unwrap_or_default();
             let mut url = self.base.clone();
@@ -147,60 +172,20 @@ impl<C: Connect> StreamerApi<C> {
             if !query.is_empty() {
                 url.query_pairs_mut().extend_pairs(query);
             }
-            let answered = tokio::time::timeout(TIMEOUT, self.ask(connection, &url)).await;
+            let asked = self.client.ask(connection, method.clone(), &url, json.map(str::to_owned));
+            let answered = tokio::time::timeout(TIMEOUT, asked).await;
             let answered = answered.with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()));
             let (status, body) = answered.flatten().context("asking the streamer's API")?;
             match status {
                 StatusCode::NOT_FOUND => self.prefix = (self.prefix + 1) % PREFIXES.len(),
-                StatusCode::OK => {
-                    return serde_json::from_slice(&body).with_context(|| format!("its answer to {operation}"));
-                }
+                status if status.is_success() => return Ok(body),
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    bail!("it refuses the user and password in --streamer-api ({status})")
+                    bail!("it refuses the user and password that it is shown ({status})")
                 }
-                status => bail!("it answers {operation} with {status}"),
+                status => bail!("it answers {method} {operation} with {status}"),
             }
         }
         bail!("it has no {operation} under {} or {}", PREFIXES[0], PREFIXES[1])
-    }
-
-    /// One request, over the connection of the one before where that still stands.
-    async fn ask(&self, connection: &mut Option<Connection>, url: &Url) -> anyhow::Result<(StatusCode, Bytes)> {
-        let mut request = Request::get(&url[url::Position::BeforePath..]).header(header::HOST, authority(url));
-        if let Some(login) = &self.login {
-            request = request.header(header::AUTHORIZATION, login);
-        }
-        let request = request.body(Body::empty())?;
-        let standing = match connection.take() {
-            Some(mut standing) => standing.sender.ready().await.ok().map(|()| standing),
-            None => None,
-        };
-        let mut standing = match standing {
-            Some(standing) => standing,
-            None => self.open(url).await?,
-        };
-        let response = standing.sender.send_request(request).await?;
-        let status = response.status();
-        let body =
-            axum::body::to_bytes(Body::new(response.into_body()), MAX_ANSWER).await.context("reading its answer")?;
-        *connection = Some(standing);
-        Ok((status, body))
-    }
-
-    async fn open(&self, url: &Url) -> anyhow::Result<Connection> {
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(80);
-        let addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
-        let mut opened = Err(anyhow::anyhow!("{host} has no address"));
-        for address in addresses {
-            opened = connect::open(&self.connect, url, address, || connect::tls(None, b"http/1.1")).await;
-            if opened.is_ok() {
-                break;
-            }
-        }
-        let stream: Box<dyn Io> = opened?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, _driver: AbortOnDropHandle::new(tokio::spawn(connection)) })
     }
 }
 
@@ -229,16 +214,16 @@ fn finish(before: &Stats, after: Stats, runs: BTreeMap<String, Run>) -> anyhow::
 /// The user and password in a URL.
 fn basic(url: &Url) -> anyhow::Result<HeaderValue> {
     let (user, password) = (percent_decode(url.username()), percent_decode(url.password().unwrap_or_default()));
-    let login = STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::try_from(format!("Basic {login}")).context("--streamer-api")?;
-    value.set_sensitive(true);
-    Ok(value)
+    login(&format!("{user}:{password}"))
 }
 
-/// `HOST:PORT`, without the scheme's own port.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+/// `Authorization` for a user and password with a colon between them, or for a token.
+fn login(secret: &str) -> anyhow::Result<HeaderValue> {
+    let basic = secret.contains(':');
+    let login = if basic { format!("Basic {}", STANDARD.encode(secret)) } else { format!("Bearer {secret}") };
+    let mut value = HeaderValue::try_from(login).context("the login of the streamer's API")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn external(status: Option<ExternalStatus>) -> External {

@@ -41,6 +41,15 @@ impl Process {
         self.args.push(value.into());
     }
 
+    /// As [`Process::flag`], in the place of the value that it had.
+    pub fn set_flag(&mut self, name: &str, value: impl Into<OsString>) {
+        let flag = OsString::from(format!("--{name}"));
+        if let Some(at) = self.args.iter().position(|arg| *arg == flag) {
+            self.args.drain(at..at + 2);
+        }
+        self.flag(name, value);
+    }
+
     /// From the next start on it is started by another program: `words`, which its own name and arguments follow.
     pub fn start_within(&mut self, words: &[OsString]) {
         let [program, before @ ..] = words else {

@@ -235,7 +235,7 @@ async fn in_kubernetes(name: &str, plan: &Plan, programs: &Programs, folder: &Pa
     Ok((World::Kubernetes { cluster, client }, namespace, operators))
 }
 
-async fn apply_definitions(client: &Client) -> Result<()> {
+pub(super) async fn apply_definitions(client: &Client) -> Result<()> {
     apply_crds(client, &weir_crds::crds_yaml()).await?;
     rbac::apply_roles(client).await
 }

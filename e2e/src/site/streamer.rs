@@ -94,6 +94,17 @@ impl Streamer {
         Ok(Self { name: name.to_owned(), sidecar, sim, answers, http, api, replica, client })
     }
 
+    /// From its next start on the sidecar reaches the feed as `entry` says.
+    pub fn join(&mut self, entry: &Entry) {
+        self.sidecar.set_flag("feed", entry.feeds.join(","));
+        self.sidecar.set_flag("namespace", &entry.namespace);
+        for (flag, path) in [("ca-file", &entry.authority), ("token-file", &entry.token)] {
+            if let Some(path) = path {
+                self.sidecar.set_flag(flag, path);
+            }
+        }
+    }
+
     /// Puts a supervisor before the streamer, which then keeps no configuration over a restart.
     pub(super) fn supervise(&mut self, periods: &Periods, folder: &Path, programs: &Programs) {
         let (name, sim) = (&self.name, &mut self.sim);

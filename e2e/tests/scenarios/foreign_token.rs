@@ -43,7 +43,7 @@ async fn foreign_token() -> Result<()> {
         intruder.sidecar.stop().await?;
     }
     let log = site.operators[0].process.log();
-    for sentence in ["a pod may only be the Streamer of its own name", "has no token", "this token"] {
+    for sentence in ["a sidecar may only be the Streamer that its token is for", "has no token", "this token"] {
         ensure!(log.contains(sentence), "the operator's log does not say: {sentence}");
     }
 

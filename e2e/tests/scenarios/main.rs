@@ -13,6 +13,7 @@ mod empty_answers;
 mod etcd_restored;
 mod flapping_streamer;
 mod foreign_token;
+mod from_one_server_to_a_cluster;
 mod invalid_document;
 mod killed_streamer_comes_back;
 mod leader_frozen;

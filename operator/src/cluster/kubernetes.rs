@@ -23,6 +23,7 @@ use super::removals::Removals;
 use super::{
     Cluster, Declared, Identity, LeaseEvent, ObjectRef, Observed, Occurrence, SliceSeen, Status, TokenError, Trouble,
 };
+use crate::token;
 
 pub mod campaign;
 mod election;
@@ -39,6 +40,9 @@ mod tokens;
 
 /// The name under which we write: field manager, and reporter of Events.
 const MANAGER: &str = "weir-operator";
+
+/// The Secret with the keys of grants and terms, in the operator's own namespace.
+pub const GRANTS: &str = keys::NAME;
 
 /// The audience of tokens that are meant for us.
 pub const AUDIENCE: &str = "weir.dev";
@@ -242,7 +246,7 @@ impl Cluster for Kubernetes {
     }
 
     async fn identify(&self, token: &str) -> Result<Identity, TokenError> {
-        self.review(token).await
+        if token::is_ours(token) { self.look_up(token) } else { self.review(token).await }
     }
 
     async fn register(&self, streamer: &StreamerId, about: &About) -> Result<(), Trouble> {

@@ -30,6 +30,7 @@ mod admit;
 mod campaign;
 mod directory;
 mod documents;
+pub mod export;
 mod file;
 mod follow;
 mod keys;

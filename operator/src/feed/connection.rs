@@ -20,6 +20,7 @@ use super::request::identify;
 use super::{Auth, FeedEvent, Identify, Shared};
 use crate::clock;
 use crate::cluster::{Identity, TokenError};
+use crate::token;
 
 /// Frames are put together up to about this many bytes, so that a batch of small ones costs few writes.
 const CHUNK: usize = 64 << 10;
@@ -27,6 +28,9 @@ const CHUNK: usize = 64 << 10;
 const BATCH: usize = 256;
 /// How long a peer may take to read why it is refused.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often a token is looked up again that the API server need not be asked about.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
 
 /// A token and whose it is.
 pub(super) struct Proof {
@@ -182,7 +186,10 @@ impl<I: Identify> Connection<I> {
             return std::future::pending().await;
         };
         // Spread, so that a thousand sidecars that came at once do not all ask at once; never later than told.
-        let again = self.shared.settings.identify_again.mul_f64(1.0 - spread(conn) / 2.0);
+        let again = self.shared.settings.identify_again;
+        // One of ours is looked up in memory: that costs nothing, and revoked it is to end soon.
+        let again = if token::is_ours(&proof.token) { again.min(LOOK_UP_AGAIN) } else { again };
+        let again = again.mul_f64(1.0 - spread(conn) / 2.0);
         loop {
             let left =
                 proof.identity.expires.map(|expires| Duration::from_millis(expires.saturating_sub(clock::now().wall)));

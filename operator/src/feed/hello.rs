@@ -92,7 +92,7 @@ pub(super) fn admit(hello: &mut Hello, identity: Option<&Identity>) -> Result<(S
             return Err(refusal(
                 "identity",
                 format!(
-                    "a pod may only be the Streamer of its own name: the token is {}'s, the hello says {claimed}",
+                    "a sidecar may only be the Streamer that its token is for: the token is {}'s, the hello says {claimed}",
                     identity.streamer
                 ),
             ));
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(error.reason, "identity");
         assert_eq!(
             error.message,
-            "a pod may only be the Streamer of its own name: the token is media/s2's, the hello says media/s1"
+            "a sidecar may only be the Streamer that its token is for: the token is media/s2's, the hello says media/s1"
         );
     }
 

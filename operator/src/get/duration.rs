@@ -1,7 +1,7 @@
 //! Ages as Kubernetes shows them (`k8s.io/apimachinery/pkg/util/duration`, `HumanDuration`).
 
 /// `45s`, `3m12s`, `5h`, `2d4h`, `300d`, `3y20d`.
-pub(super) fn human(seconds: i64) -> String {
+pub(crate) fn human(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3_600);
     let (days, years) = (hours / 24, hours / 24 / 365);
     let two = |first: String, rest: i64, unit: &str| if rest == 0 { first } else { format!("{first}{rest}{unit}") };

@@ -4,7 +4,7 @@ const LEAST: usize = 6;
 const PADDING: usize = 3;
 
 /// The table's lines; the first row is the header. Nothing for a header alone.
-pub(super) fn text(rows: &[Vec<String>]) -> String {
+pub(crate) fn text(rows: &[Vec<String>]) -> String {
     if rows.len() < 2 {
         return String::new();
     }

@@ -15,7 +15,7 @@ use super::{Kubernetes, MANAGER};
 use crate::cluster::Trouble;
 
 /// `metadata.name` of the Secret.
-const NAME: &str = "weir-grants";
+pub(super) const NAME: &str = "weir-grants";
 /// The name of the first key.
 const FIRST: &str = "k1";
 

@@ -20,6 +20,7 @@ use super::store::{Listing, Store};
 use super::{Kubernetes, Scope, Shared};
 use crate::clock::now;
 use crate::cluster::{CREDENTIALS, Credentials, ObjectRef, Observed};
+use crate::token::{Kept, secret};
 
 /// How long one watch lasts before it is begun anew, in seconds: a connection that has died silently is noticed then.
 pub(super) const WATCH: u32 = 45;
@@ -140,6 +141,7 @@ impl Kubernetes {
         for (index, scope) in self.scopes().into_iter().enumerate() {
             self.watch_reported(index, &scope);
             self.watch_secrets(index, &scope);
+            self.watch_tokens(index, &scope);
             self.watch_namespaces(index, &scope);
         }
         let publishing = publish(self.shared.clone(), sender);
@@ -162,6 +164,13 @@ impl Kubernetes {
         let target = Target { what: "Secrets", listing: |store, index| store.secrets.get_mut(index) };
         let api = scope.api::<Secret>(&self.client);
         self.follow(index, watched(api, config), &target, credentials, scope);
+    }
+
+    fn watch_tokens(&self, index: usize, scope: &Scope) {
+        let config = watcher::Config::default().fields(&format!("type={}", secret::TYPE));
+        let target = Target { what: "Streamers' tokens", listing: |store, index| store.tokens.get_mut(index) };
+        let api = scope.api::<Secret>(&self.client);
+        self.follow(index, watched(api, config), &target, kept, scope);
     }
 
     /// Takes everything that a watch tells into its list.
@@ -254,6 +263,20 @@ fn credentials(secret: Secret) -> (ObjectRef, Credentials) {
     let data = secret.data.unwrap_or_default();
     let data = data.into_iter().map(|(key, value)| (key, value.0));
     (object_ref(&secret.metadata), Credentials(data.collect()))
+}
+
+fn kept(secret: Secret) -> (ObjectRef, Option<Kept>) {
+    let (reference, kept) = (object_ref(&secret.metadata), secret::kept(secret));
+    if kept.is_none() {
+        let (namespace, name) = (&reference.namespace, &reference.name);
+        tracing::warn!(
+            namespace,
+            name,
+            "a Secret of type {} holds no token: see weir-operator token create",
+            secret::TYPE
+        );
+    }
+    (reference, kept)
 }
 
 fn terminating(namespace: &Lean<Namespace>) -> (ObjectRef, bool) {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use kube::runtime::watcher::Event;
 use weir_crds::stream::Stream;
 use weir_crds::streamer::Streamer;
+use weir_feed::record::StreamerId;
 
 use super::lean::Entry;
 use crate::cluster::{Credentials, Object, ObjectRef, Observed};
+use crate::token::{Hash, Kept};
 
 /// For how long (ms) an empty list is not believed where there was something: it is far more often something before the
 /// API server that answers for it than a user who deleted everything while nobody watched.
@@ -136,6 +138,8 @@ pub(super) struct Store {
     pub(super) streams: Vec<Listing<Entry<Stream>>>,
     pub(super) streamers: Vec<Listing<Entry<Streamer>>>,
     pub(super) secrets: Vec<Listing<Credentials>>,
+    /// Streamers' tokens; `None`: a Secret of that type that holds none.
+    pub(super) tokens: Vec<Listing<Option<Kept>>>,
     pub(super) namespaces: Vec<Namespaces>,
     /// The watch of Placements, which keeps no list here.
     pub(super) slices: Vec<Option<String>>,
@@ -148,6 +152,7 @@ impl Store {
             streams: std::iter::repeat_with(Listing::default).take(scopes).collect(),
             streamers: std::iter::repeat_with(Listing::default).take(scopes).collect(),
             secrets: std::iter::repeat_with(Listing::default).take(scopes).collect(),
+            tokens: std::iter::repeat_with(Listing::default).take(scopes).collect(),
             namespaces: std::iter::repeat_with(Namespaces::default).take(scopes).collect(),
             slices: vec![None; scopes],
         }
@@ -177,8 +182,9 @@ impl Store {
         let streams = self.streams.iter().map(|listing| &listing.problem);
         let streamers = self.streamers.iter().map(|listing| &listing.problem);
         let secrets = self.secrets.iter().map(|listing| &listing.problem);
+        let tokens = self.tokens.iter().map(|listing| &listing.problem);
         let namespaces = self.namespaces.iter().map(|scope| &scope.listing.problem);
-        let all = streams.chain(streamers).chain(secrets).chain(namespaces);
+        let all = streams.chain(streamers).chain(secrets).chain(tokens).chain(namespaces);
         all.chain(&self.slices).flatten().cloned().collect()
     }
 
@@ -190,6 +196,13 @@ impl Store {
     /// The Streamer of that name, as it was last seen.
     pub(super) fn streamer(&self, object: &ObjectRef) -> Option<&Entry<Streamer>> {
         find(&self.streamers, object)
+    }
+
+    /// The Streamers that a token with this hash was made for; `None` while that is not known.
+    pub(super) fn owners(&self, hash: Hash) -> Option<BTreeSet<StreamerId>> {
+        let known = self.tokens.iter().map(|listing| listing.known.as_ref()).collect::<Option<Vec<_>>>()?;
+        let kept = known.into_iter().flat_map(BTreeMap::values).flatten();
+        Some(kept.filter(|kept| kept.hash == hash).map(|kept| kept.streamer.clone()).collect())
     }
 
     /// How many objects there are that get a status.

@@ -17,7 +17,7 @@ use crate::cluster::{CREDENTIALS, Credentials, LAST_APPLIED, Object, ObjectRef};
 use crate::text::is_name;
 
 /// What a namespace's objects without one are in, as for `kubectl`.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
 /// What a directory declares.
 #[derive(Debug, Clone, Default)]

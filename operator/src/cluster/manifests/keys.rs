@@ -14,6 +14,13 @@ use super::file::{self, StateError};
 
 const ADVICE: &str = "restore it from a backup, or, if there is none, move it away: new keys are made, and what sidecars claim under the old ones is shown as Disputed and corrects nothing";
 
+/// The keys by name, in base64, as a Secret has them; `None` where there are none yet.
+pub(super) fn encoded(state: &Path) -> Result<Option<BTreeMap<String, String>>, StateError> {
+    let encoded = file::read_json(&state.join("keys.json"), ADVICE)?;
+    load(state)?;
+    Ok(encoded)
+}
+
 /// The ring of a state directory; `None` where there is none yet.
 pub(super) fn load(state: &Path) -> Result<Option<KeyRing>, StateError> {
     let path = state.join("keys.json");

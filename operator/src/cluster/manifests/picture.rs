@@ -104,6 +104,12 @@ impl Picture {
         Refreshed::New
     }
 
+    /// What is declared, if all of it is known.
+    pub(super) fn whole(&self) -> Result<&Declared, StateError> {
+        let whole = self.unknown.iter().chain(&self.damaged).next();
+        whole.map_or(Ok(&self.declared), |why| Err(StateError(why.clone())))
+    }
+
     /// What is wrong, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
         let whole = self.unknown.iter().chain(&self.damaged).chain(&self.unwritten);

@@ -1,29 +1,28 @@
-//! `--token-file`: whose token is whose, outside Kubernetes. One `NAMESPACE/STREAMER TOKEN` a line.
+//! `--token-file`: whose token is whose, outside Kubernetes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-use subtle::{ConditionallySelectable, ConstantTimeEq};
 use weir_feed::record::StreamerId;
 
 use super::file::{self, StateError};
 use crate::cluster::{Identity, TokenError};
-use crate::text::is_name;
+use crate::token::{self, Hash};
 
 /// The tokens of a file, as their hashes; read again when the file changes.
 pub(super) struct Tokens {
     path: PathBuf,
     stamp: Option<(u64, u64, Option<SystemTime>)>,
-    by_hash: Vec<([u8; 32], StreamerId)>,
+    by_hash: BTreeMap<Hash, StreamerId>,
 }
 
 impl Tokens {
     /// Reads the file; a line that cannot be read refuses it as a whole.
     pub(super) fn open(path: &Path) -> Result<Self, StateError> {
-        let mut tokens = Self { path: path.to_owned(), stamp: None, by_hash: Vec::new() };
+        let mut tokens = Self { path: path.to_owned(), stamp: None, by_hash: BTreeMap::new() };
         tokens.stamp = tokens.stamp();
         tokens.by_hash = tokens.read()?;
         Ok(tokens)
@@ -39,15 +38,8 @@ impl Tokens {
                 Err(error) => tracing::error!("{error}; the tokens read before stay"),
             }
         }
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        let mut found = u64::MAX;
-        // All of them, whatever is found: how long it takes tells nothing.
-        for (index, (known, _)) in (0..).zip(&self.by_hash) {
-            found.conditional_assign(&index, known.ct_eq(&hash));
-        }
-        let streamer = usize::try_from(found).ok().and_then(|index| self.by_hash.get(index));
         let refused = || TokenError::Refused("the token is none of the token file's".to_owned());
-        let (_, streamer) = streamer.ok_or_else(refused)?;
+        let streamer = self.by_hash.get(&Hash::of(token)).ok_or_else(refused)?;
         Ok(Identity { streamer: streamer.clone(), instance: None, expires: None })
     }
 
@@ -56,35 +48,22 @@ impl Tokens {
         Some((metadata.ino(), metadata.len(), metadata.modified().ok()))
     }
 
-    fn read(&self) -> Result<Vec<([u8; 32], StreamerId)>, StateError> {
-        let advice =
-            "each line is NAMESPACE/STREAMER, a space and a token of its own; a line that begins with # is a comment";
+    fn read(&self) -> Result<BTreeMap<Hash, StreamerId>, StateError> {
+        let advice = "each line is NAMESPACE/STREAMER, a space and a token of its own, or sha256: and the token's hash; a line that begins with # is a comment";
         let refused = |what: String| file::unusable(&self.path, &what, advice);
         let text = fs::read_to_string(&self.path).map_err(|error| refused(format!("cannot be read ({error})")))?;
-        let mut tokens: Vec<([u8; 32], StreamerId)> = Vec::new();
+        let mut tokens = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (hash, streamer) =
-                parse(line).ok_or_else(|| refused(format!("cannot be understood in line {number}")))?;
-            if tokens.iter().any(|(other, of)| *other == hash && *of != streamer) {
+            let parsed = token::file::parse(line);
+            let parsed = parsed.map_err(|_| refused(format!("cannot be understood in line {number}")))?;
+            let Some((hash, streamer)) = parsed else { continue };
+            if tokens.get(&hash).is_some_and(|of| *of != streamer) {
                 return Err(refused(format!("has a token in line {number} that is another Streamer's too")));
             }
-            tokens.push((hash, streamer));
+            tokens.insert(hash, streamer);
         }
         Ok(tokens)
     }
-}
-
-fn parse(line: &str) -> Option<([u8; 32], StreamerId)> {
-    let mut words = line.split_whitespace();
-    let (streamer, token, None) = (words.next()?, words.next()?, words.next()) else { return None };
-    let (namespace, name) = streamer.split_once('/')?;
-    let sound = is_name(namespace) && is_name(name);
-    let streamer = StreamerId { namespace: namespace.to_owned(), name: name.to_owned() };
-    sound.then(|| (Sha256::digest(token).into(), streamer))
 }
 
 #[cfg(test)]
@@ -107,7 +86,9 @@ mod tests {
         for wrong in ["", "three", "One", "one ", "media/s1"] {
             assert_eq!(streamer(&mut tokens, wrong), None, "{wrong}");
         }
-        fs::write(&path, "media/s3 one\n").unwrap();
+        fs::write(&path, format!("media/s3 one\nmedia/s4 sha256:{}\n", Hash::of("weir_x"))).unwrap();
+        assert_eq!(streamer(&mut tokens, "weir_x").as_deref(), Some("media/s4"));
+        assert_eq!(streamer(&mut tokens, &format!("sha256:{}", Hash::of("weir_x"))), None, "a hash is no token");
         assert_eq!(streamer(&mut tokens, "one").as_deref(), Some("media/s3"));
         assert_eq!(streamer(&mut tokens, "two"), None);
         for broken in ["media/s3\n", "media/s3 one two\n"] {
