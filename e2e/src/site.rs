@@ -22,7 +22,7 @@ mod operator;
 mod periods;
 pub(crate) mod ports;
 mod process;
-mod rbac;
+pub mod rbac;
 mod start;
 mod stream;
 mod streamer;

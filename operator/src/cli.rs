@@ -9,9 +9,12 @@ use url::Url;
 use weir_crds::Duration;
 use weir_feed::periods::Periods;
 
+use self::certificates::CertificateArgs;
 use crate::export::ExportArgs;
 use crate::inject;
 use crate::token::TokenArgs;
+
+mod certificates;
 
 /// Decides which streamer captures each stream, and feeds the sidecars.
 #[derive(Debug, Parser)]
@@ -37,6 +40,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Print what a directory of manifests and its state hold, for a cluster in which nothing is to move.
     Export(ExportArgs),
+    /// Serve the mutating webhook that puts the sidecar into pods.
+    Webhook(Box<WebhookArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -62,10 +67,10 @@ pub struct RunArgs {
     /// Speak plain HTTP on the feed; on loopback only.
     #[arg(long)]
     pub feed_insecure: bool,
-    /// The feed's certificate chain, PEM.
+    /// The feed's certificate chain, PEM; read again when it changes. In Kubernetes Weir makes one without it.
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// The key of the feed's certificate, PEM.
+    /// The key of the feed's certificate, PEM; read again when it changes.
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// With --manifests: sidecars' tokens, each line NAMESPACE/STREAMER TOKEN, or sha256: and the token's hash; see token create.
@@ -85,6 +90,8 @@ pub struct RunArgs {
     /// Use this kubeconfig instead of the Pod's ServiceAccount or KUBECONFIG.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     #[command(flatten)]
     pub periods: PeriodArgs,
 }
@@ -172,6 +179,26 @@ pub struct CheckArgs {
     pub ca_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct WebhookArgs {
+    /// Where the API server connects to, like 0.0.0.0:9444.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Where health and metrics are served, like 0.0.0.0:9982.
+    #[arg(long, value_name = "ADDR")]
+    pub http_listen: SocketAddr,
+    /// The webhook's certificate chain, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: PathBuf,
+    /// The key of the webhook's certificate, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    #[command(flatten)]
+    pub sidecar: SidecarArgs,
+}
+
 /// What is the same for the sidecars of all pods.
 #[derive(Debug, Args)]
 pub struct SidecarArgs {
@@ -239,10 +266,10 @@ pub enum Place {
 pub enum FeedSecurity {
     /// Plain HTTP, on loopback.
     Insecure,
-    Tls {
-        cert: PathBuf,
-        key: PathBuf,
-    },
+    /// With certificates from files.
+    Files(crate::certificates::Files),
+    /// With certificates that Weir makes.
+    Made(crate::certificates::Settings),
 }
 
 /// Flags that do not fit together: a sentence.
@@ -270,18 +297,35 @@ impl RunArgs {
     }
 
     fn feed(&self) -> Result<FeedSecurity, Refusal> {
-        match (self.feed_insecure, &self.tls_cert, &self.tls_key) {
-            (false, Some(cert), Some(key)) => Ok(FeedSecurity::Tls { cert: cert.clone(), key: key.clone() }),
-            (true, None, None) if self.feed_listen.ip().is_loopback() => Ok(FeedSecurity::Insecure),
-            (true, None, None) => refuse(format!(
-                "--feed-insecure would send passwords in the clear over the network: listen on loopback instead of {}, or give --tls-cert and --tls-key",
-                self.feed_listen
-            )),
-            (true, ..) => refuse("--feed-insecure and TLS exclude each other: leave out the one you do not want"),
-            (false, None, None) => {
-                refuse("the feed carries passwords: give --tls-cert and --tls-key (or --feed-insecure, on loopback)")
+        let security = match (self.feed_insecure, &self.tls_cert, &self.tls_key) {
+            (false, Some(cert), Some(key)) => {
+                FeedSecurity::Files(crate::certificates::Files { cert: cert.clone(), key: key.clone() })
             }
-            (false, ..) => refuse("--tls-cert and --tls-key belong together: give both"),
+            (true, None, None) if self.feed_listen.ip().is_loopback() => FeedSecurity::Insecure,
+            (true, None, None) => {
+                return refuse(format!(
+                    "--feed-insecure would send passwords in the clear over the network: listen on loopback instead of {}, or give --tls-cert and --tls-key",
+                    self.feed_listen
+                ));
+            }
+            (true, ..) => {
+                return refuse("--feed-insecure and TLS exclude each other: leave out the one you do not want");
+            }
+            (false, None, None) if self.manifests.is_none() => {
+                return self.certificates.settings().map(FeedSecurity::Made);
+            }
+            (false, None, None) => {
+                return refuse(
+                    "the feed carries passwords: give --tls-cert and --tls-key (or --feed-insecure, on loopback)",
+                );
+            }
+            (false, ..) => return refuse("--tls-cert and --tls-key belong together: give both"),
+        };
+        match self.certificates.given() {
+            None => Ok(security),
+            Some(flag) => refuse(format!(
+                "{flag} is of certificates that Weir makes: that is in Kubernetes alone, and without --tls-cert and --feed-insecure"
+            )),
         }
     }
 
@@ -384,7 +428,12 @@ mod tests {
         let local = "--feed-listen 127.0.0.1:9443";
         for (flags, what) in [
             ("--feed-listen 0.0.0.0:9443 --feed-insecure", "in the clear"),
-            ("--feed-listen 127.0.0.1:9443", "give --tls-cert"),
+            (local, "give --feed-dns-name"),
+            (&format!("{local} --manifests m --state s"), "give --tls-cert"),
+            (&format!("{local} --feed-insecure --feed-dns-name f"), "that Weir makes"),
+            (&format!("{local} --feed-dns-name not_a/name"), "--feed-dns-name: not_a/name"),
+            (&format!("{local} --feed-dns-name f --webhook-configuration w"), "needs --webhook-dns-name"),
+            (&format!("{local} --feed-dns-name f --ca-lifetime 1h"), "at least four times"),
             (&format!("{local} --tls-cert c"), "belong together"),
             (&format!("{local} --feed-insecure --tls-cert c --tls-key k"), "exclude each other"),
             (&format!("{local} --feed-insecure --state s"), "--state is for --manifests"),
@@ -398,6 +447,15 @@ mod tests {
             let error = settings(flags).unwrap_err().to_string();
             assert!(error.contains(what), "{flags}: {error}");
         }
+    }
+
+    #[test]
+    fn without_a_certificate_of_its_own_weir_makes_one_for_the_names_given() {
+        let flags = "--feed-listen 0.0.0.0:9443 --feed-dns-name weir-feed.weir-system.svc --feed-dns-name 192.0.2.7 \
+                     --webhook-dns-name weir-webhook.weir-system.svc --webhook-configuration weir --certificate-lifetime 1h";
+        let FeedSecurity::Made(made) = settings(flags).unwrap().feed else { panic!() };
+        assert_eq!((made.feed.iter().count(), made.webhook.iter().count()), (2, 1));
+        assert_eq!((made.lifetimes.certificate(), made.webhook_configuration.as_deref()), (3_600, Some("weir")));
     }
 
     #[test]

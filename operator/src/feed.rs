@@ -3,7 +3,6 @@
 //! It authenticates, reads and writes lines, and decides nothing else: what a connection is told is the leader's matter.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,7 +25,6 @@ mod identify;
 mod metrics;
 mod outgoing;
 mod request;
-mod tls;
 
 pub use identify::{Auth, Identify};
 pub use metrics::FeedMetrics;
@@ -50,13 +48,6 @@ pub enum FeedEvent {
     Frame { conn: Conn, frame: Up },
     /// The connection ended; nothing more comes from it.
     Disconnected { conn: Conn },
-}
-
-/// PEM files of the server's certificate chain and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    pub cert: PathBuf,
-    pub key: PathBuf,
 }
 
 /// What a connection may cost, and how often its token is checked again.
@@ -100,11 +91,12 @@ pub enum StartError {
         "the feed believes any sidecar without tokens and {0} can be reached from elsewhere: give it tokens, or let it listen on 127.0.0.1"
     )]
     InsecureBeyondLoopback(SocketAddr),
-    #[error("the feed's {what} {}: {why}", path.display())]
-    Tls { what: &'static str, path: PathBuf, why: String },
     #[error("the feed's listener: {0}")]
     Listener(#[from] std::io::Error),
 }
+
+/// What is spoken within TLS, for [`crate::certificates::Served::server`].
+pub const PROTOCOLS: &[&[u8]] = &[b"h2"];
 
 /// The running server; dropped, it stops.
 #[derive(Debug)]
@@ -118,7 +110,7 @@ impl FeedServer {
     /// Serves the feed on `listener`; must be called within a tokio runtime.
     pub fn start<I: Identify, L: Listener<Addr = SocketAddr>>(
         listener: L,
-        tls: Option<&TlsFiles>,
+        tls: Option<Arc<rustls::ServerConfig>>,
         auth: Auth<I>,
         inputs: mpsc::Sender<FeedEvent>,
         settings: Settings,
@@ -126,7 +118,6 @@ impl FeedServer {
     ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
         check_exposure(address, tls.is_some(), &auth)?;
-        let tls = tls.map(tls::config).transpose()?;
         let stopping = CancellationToken::new();
         let server = Self { address, tasks: TaskTracker::new(), stopping };
         let shared = Arc::new(Shared {

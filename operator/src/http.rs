@@ -59,8 +59,8 @@ pub struct Standing {
 pub struct Sources {
     /// For `/metrics`.
     pub registry: Arc<Registry>,
-    /// For `/readyz`.
-    pub standing: watch::Receiver<Standing>,
+    /// For `/readyz`, one after the other.
+    pub standing: Vec<watch::Receiver<Standing>>,
     /// Only without Kubernetes.
     pub objects: Option<Arc<dyn Objects>>,
 }
@@ -86,7 +86,12 @@ pub fn router(sources: Sources) -> Router {
 }
 
 async fn ready(State(sources): State<Sources>) -> Response {
-    let Standing { missing, notes } = sources.standing.borrow().clone();
+    let (mut missing, mut notes) = (vec![], vec![]);
+    for standing in &sources.standing {
+        let standing = standing.borrow();
+        missing.extend(standing.missing.iter().cloned());
+        notes.extend(standing.notes.iter().cloned());
+    }
     let code = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut lines = if missing.is_empty() { vec!["ok".to_owned()] } else { missing };
     lines.extend(notes.iter().map(|note| format!("note: {note}")));
@@ -165,7 +170,7 @@ mod tests {
         registry.register("x", "X", prometheus_client::metrics::counter::Counter::<u64>::default());
         let sources = Sources {
             registry: Arc::new(registry),
-            standing: watch::channel(standing).1,
+            standing: vec![watch::channel(Standing::default()).1, watch::channel(standing).1],
             objects: objects.then(|| Arc::new(Two) as Arc<dyn Objects>),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

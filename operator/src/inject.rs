@@ -5,7 +5,7 @@
 pub mod offline;
 mod sidecar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod wishes;
 
 use json_patch::Patch;

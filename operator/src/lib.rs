@@ -1,5 +1,6 @@
 //! Decides which streamer captures each stream and feeds the sidecars. A library, so that tests can reach its parts; the binary is thin.
 
+pub mod certificates;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -19,3 +20,4 @@ pub mod run;
 mod text;
 pub mod token;
 pub mod unregistered;
+pub mod webhook;

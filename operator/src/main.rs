@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir_operator::cli::{Cli, Command, LogFormat};
 use weir_operator::inject::offline;
-use weir_operator::{check, export, get, run, token};
+use weir_operator::{check, export, get, run, token, webhook};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,6 +45,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&format!("{error:#}")),
         },
+        Command::Webhook(args) => {
+            log(args.log_format);
+            ended(runtime.block_on(webhook::run(*args)))
+        }
         Command::Run(args) => {
             let hostname =
                 std::env::var("HOSTNAME").unwrap_or_else(|_| format!("weir-operator-{}", std::process::id()));
@@ -53,13 +57,17 @@ fn main() -> ExitCode {
                 Err(refusal) => return failed(&refusal.to_string()),
             };
             log(settings.log_format);
-            match runtime.block_on(run::run(settings)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!("{error}");
-                    ExitCode::FAILURE
-                }
-            }
+            ended(runtime.block_on(run::run(settings)))
+        }
+    }
+}
+
+fn ended(result: Result<(), run::RunError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
         }
     }
 }

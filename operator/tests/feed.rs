@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,9 +17,10 @@ use tokio_util::io::StreamReader;
 use weir_feed::frames::{Down, MAX_LINE, Put, Up};
 use weir_feed::grant::Seal;
 use weir_feed::record::StreamerId;
+use weir_operator::certificates::{Pair, Served};
 use weir_operator::cluster::{Identity, TokenError};
 use weir_operator::feed::{
-    Auth, FeedEvent, FeedMetrics, FeedServer, Identify, Outgoing, Settings, StartError, TlsFiles,
+    Auth, FeedEvent, FeedMetrics, FeedServer, Identify, Outgoing, PROTOCOLS, Settings, StartError,
 };
 
 /// Says whose a token is, as the test wants it.
@@ -79,10 +79,11 @@ fn listener(address: &str) -> tokio::net::TcpListener {
     tokio::net::TcpListener::from_std(listener).unwrap()
 }
 
-fn feed(auth: Auth<Script>, settings: Settings, tls: Option<&TlsFiles>) -> Feed {
+fn feed(auth: Auth<Script>, settings: Settings, tls: Option<&Served>) -> Feed {
     let (inputs, events) = mpsc::channel(16);
     let listener = listener("127.0.0.1:0");
     let metrics = FeedMetrics::default();
+    let tls = tls.map(|served| served.server(PROTOCOLS).unwrap());
     let server = FeedServer::start(listener, tls, auth, inputs, settings, metrics.clone()).unwrap();
     Feed { server, events, metrics }
 }
@@ -450,47 +451,44 @@ async fn without_anybody_to_listen_connections_end() {
     assert_eq!(sidecar.hear().await, None);
 }
 
-fn certificate(directory: &Path) -> (TlsFiles, reqwest::Certificate) {
+/// A certificate, shown; and a client's that trusts nothing else.
+fn show(served: &Served) -> reqwest::ClientBuilder {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let files = TlsFiles { cert: directory.join("tls.crt"), key: directory.join("tls.key") };
-    std::fs::write(&files.cert, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    (files, reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap())
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    served.show(&Pair::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap());
+    let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_certs_only([root]).no_proxy()
 }
 
 #[tokio::test]
-async fn the_feed_speaks_tls() {
-    let directory = tempfile::tempdir().unwrap();
-    let (files, root) = certificate(directory.path());
+async fn the_feed_speaks_tls_and_another_certificate_ends_no_connection() {
+    let served = Served::default();
+    let client = show(&served);
     let script = Script::new(&[("t", Ok(identity("s1")))]);
-    let mut feed = feed(Auth::Tokens(script), Settings::default(), Some(&files));
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy();
+    let mut feed = feed(Auth::Tokens(script), Settings::default(), Some(&served));
     let url = format!("https://localhost:{}/feed/v1", feed.server.address().port());
-    let mut sidecar = Sidecar::post(client, url, Some("t")).await.unwrap();
+    let mut sidecar = Sidecar::post(client, url.clone(), Some("t")).await.unwrap();
     sidecar.say(&hello("s1")).await;
     let (_, outgoing) = feed.connected().await;
+    let next = show(&served);
+    let second = Sidecar::post(next, url, Some("t")).await.unwrap();
+    second.say(&hello("s1")).await;
+    feed.connected().await;
     assert!(outgoing.send(Down::Wait {}));
     assert_eq!(sidecar.hear().await, Some(Down::Wait {}));
 }
 
 #[tokio::test]
 async fn a_server_that_would_show_passwords_does_not_start() {
-    let directory = tempfile::tempdir().unwrap();
-    let (files, _) = certificate(directory.path());
-    let start = |auth: Auth<Script>, tls: Option<&TlsFiles>| {
+    let start = |auth: Auth<Script>, tls: bool| {
         let listener = listener("0.0.0.0:0");
         let (inputs, _events) = mpsc::channel(1);
+        let tls = tls.then(|| Served::default().server(PROTOCOLS).unwrap());
         FeedServer::start(listener, tls, auth, inputs, Settings::default(), FeedMetrics::default()).err()
     };
     let tokens = || Auth::Tokens(Script::new(&[]));
-    assert!(matches!(start(tokens(), None), Some(StartError::PlainBeyondLoopback(_))));
-    assert!(matches!(start(Auth::Insecure, Some(&files)), Some(StartError::InsecureBeyondLoopback(_))));
-    assert!(start(tokens(), Some(&files)).is_none());
-    let missing = TlsFiles { key: directory.path().join("none"), ..files.clone() };
-    let error = start(tokens(), Some(&missing)).unwrap().to_string();
-    assert!(error.starts_with("the feed's key ") && error.contains("none"), "{error}");
-    std::fs::write(&files.cert, "not a certificate").unwrap();
-    let error = start(tokens(), Some(&files)).unwrap().to_string();
-    assert!(error.ends_with("the file holds no certificate"), "{error}");
+    assert!(matches!(start(tokens(), false), Some(StartError::PlainBeyondLoopback(_))));
+    assert!(matches!(start(Auth::Insecure, true), Some(StartError::InsecureBeyondLoopback(_))));
+    assert!(start(tokens(), true).is_none());
 }

@@ -21,7 +21,7 @@ const RULES: &str = include_str!("../../rbac.yaml");
 const EXPIRY_S: i64 = 3_600;
 
 /// Applies the roles of `rbac.yaml`.
-pub(super) async fn apply_roles(client: &Client) -> Result<()> {
+pub async fn apply_roles(client: &Client) -> Result<()> {
     let api = Api::<ClusterRole>::all(client.clone());
     for document in serde_yaml::Deserializer::from_str(RULES) {
         let role = ClusterRole::deserialize(document)?;
@@ -32,7 +32,7 @@ pub(super) async fn apply_roles(client: &Client) -> Result<()> {
 }
 
 /// Makes the ServiceAccount in `namespace`, binds it to that namespace alone, and returns a token of it once the API server knows of all.
-pub(super) async fn operator_token(client: &Client, namespace: &str) -> Result<String> {
+pub async fn operator_token(client: &Client, namespace: &str) -> Result<String> {
     let token = service_account_token(client, namespace, ACCOUNT, EXPIRY_S).await?;
     let cluster = binding(namespace, "weir-operator", &format!("weir-operator-{namespace}"));
     let cluster: ClusterRoleBinding = serde_json::from_value(cluster)?;

@@ -26,6 +26,7 @@ use super::{
 use crate::token;
 
 pub mod campaign;
+mod certificates;
 mod election;
 mod events;
 mod keys;
@@ -95,6 +96,8 @@ pub struct Kubernetes {
     written: Written,
     removals: Removals,
     series: Series,
+    /// Whether the Lease was ours when it was last looked at.
+    leads: watch::Sender<bool>,
     /// Ends the watches.
     stop: CancellationToken,
     _stop: DropGuard,
@@ -104,6 +107,8 @@ pub struct Kubernetes {
 struct Shared {
     store: Mutex<Store>,
     changed: Notify,
+    /// Namespaces have changed, or what of ours is in them.
+    published: Notify,
 }
 
 impl Shared {
@@ -161,11 +166,13 @@ impl Kubernetes {
             shared: Arc::new(Shared {
                 store: Mutex::new(Store::new(config.namespaces.len().max(1))),
                 changed: Notify::new(),
+                published: Notify::new(),
             }),
             observed: OnceLock::new(),
             written: Written::default(),
             removals: Removals::default(),
             series: Series::default(),
+            leads: watch::Sender::new(false),
             _stop: stop.clone().drop_guard(),
             stop,
             client,

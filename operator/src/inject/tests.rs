@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         image: "weir.dev/weir-sidecar:1.2.3".into(),
         image_pull_policy: None,

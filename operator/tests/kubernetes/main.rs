@@ -1,11 +1,13 @@
 //! `Kubernetes` against a real API server. The first run builds one and says so.
 
 mod campaign;
+mod certificates;
 mod observe;
 mod register;
 mod slices;
 mod status;
 mod tokens;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

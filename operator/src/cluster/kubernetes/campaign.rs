@@ -31,6 +31,9 @@ pub trait Leases: Send + Sync + 'static {
     fn now(&self) -> Now {
         clock::now()
     }
+
+    /// Hears what is said.
+    fn told(&self, _: &LeaseEvent) {}
 }
 
 /// Who campaigns.
@@ -76,6 +79,7 @@ impl Kubernetes {
             api: Api::namespaced(self.client.clone(), &self.config.own_namespace),
             // So that two requests fit in between a renewal and the deadline.
             limit: Duration::from_millis((self.config.periods.lease / 3).max(1_000)),
+            leads: self.leads.clone(),
         };
         let campaigner = Campaigner {
             holder: self.holder.clone(),
@@ -121,6 +125,7 @@ pub fn campaign<L: Leases>(
 struct InCluster {
     api: Api<Lease>,
     limit: Duration,
+    leads: watch::Sender<bool>,
 }
 
 impl Leases for InCluster {
@@ -138,6 +143,11 @@ impl Leases for InCluster {
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, Failure> {
         bounded(self.limit, self.api.replace(NAME, &parameters(), lease)).await
+    }
+
+    fn told(&self, event: &LeaseEvent) {
+        let leads = matches!(event, LeaseEvent::Held { .. });
+        self.leads.send_if_modified(|led| std::mem::replace(led, leads) != leads);
     }
 }
 
@@ -277,6 +287,7 @@ impl<L: Leases> Campaign<L> {
 
     async fn say(&mut self, event: LeaseEvent) {
         self.said = Some(event.clone());
+        self.leases.told(&event);
         // Nobody listens any more: `run` sees that.
         let _ = self.events.send(event).await;
     }

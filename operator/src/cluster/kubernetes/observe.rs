@@ -241,6 +241,7 @@ impl Kubernetes {
                 };
                 drop(store);
                 if changed {
+                    shared.published.notify_one();
                     shared.changed.notify_one();
                 }
             }
@@ -248,7 +249,7 @@ impl Kubernetes {
     }
 }
 
-fn read_event<K, V>(told: Told<K>, read: fn(K) -> V) -> Told<V> {
+pub(super) fn read_event<K, V>(told: Told<K>, read: fn(K) -> V) -> Told<V> {
     match told {
         Told::Event(Event::Init) => Told::Event(Event::Init),
         Told::Event(Event::InitDone) => Told::Event(Event::InitDone),

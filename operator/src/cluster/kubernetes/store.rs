@@ -34,6 +34,11 @@ impl<V> Default for Listing<V> {
 }
 
 impl<V> Listing<V> {
+    /// What is known.
+    pub(super) fn known(&self) -> Option<&BTreeMap<ObjectRef, V>> {
+        self.known.as_ref()
+    }
+
     /// Takes an event in; the answer is whether what is known has changed. A new list takes the old one's place whole.
     pub(super) fn take(&mut self, event: Event<(ObjectRef, V)>) -> bool {
         match event {
@@ -176,6 +181,17 @@ impl Store {
             terminating.map(|(reference, _)| reference).chain(&scope.gone)
         });
         known.map(|reference| reference.name.clone()).collect()
+    }
+
+    /// The namespaces that are looked after, without those that are being deleted; `None` while a list of them is unknown.
+    pub(super) fn living(&self) -> Option<BTreeSet<String>> {
+        let mut living = BTreeSet::new();
+        for scope in &self.namespaces {
+            let listed = scope.listing.known.as_ref()?.iter();
+            living
+                .extend(listed.filter(|(_, terminating)| !**terminating).map(|(reference, _)| reference.name.clone()));
+        }
+        Some(living)
     }
 
     fn problems(&self) -> Vec<String> {
