@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cluster::manifests::{self, StateError};
+use crate::text::yaml;
 
 /// What stands before the objects.
 const HEAD: &str = "\
@@ -49,7 +50,7 @@ pub fn run(args: ExportArgs, out: &mut impl Write, err: &mut impl Write) -> anyh
     let mut text = HEAD.to_owned();
     for object in &export.objects {
         text.push_str("---\n");
-        text.push_str(&serde_yaml::to_string(object)?);
+        text.push_str(&yaml(object)?);
     }
     Ok(out.write_all(text.as_bytes())?)
 }

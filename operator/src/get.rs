@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::{GetArgs, Output};
+use crate::text::yaml;
 
 mod columns;
 mod duration;
@@ -78,7 +79,7 @@ fn print(kind: &Kind, items: &[Value], args: &GetArgs, out: &mut impl Write) -> 
     };
     match args.output {
         Some(Output::Json) => writeln!(out, "{}", serde_json::to_string_pretty(&list())?)?,
-        Some(Output::Yaml) => write!(out, "{}", serde_yaml::to_string(&list())?)?,
+        Some(Output::Yaml) => write!(out, "{}", yaml(&list())?)?,
         None | Some(Output::Wide) => {
             let wide = args.output.is_some();
             let rows = kind.rows(items, args.all_namespaces, wide, Timestamp::now());

@@ -4,6 +4,7 @@
 mod all_streams_deleted;
 mod api_server_down;
 mod api_server_ill;
+mod attach_and_detach;
 mod canary_password;
 mod conflict;
 mod definition_wiped;

@@ -7,6 +7,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{INJECT, Refusal, Settings, YES, patch, refuse};
+use crate::text::yaml;
 
 /// Where the pod of each kind is.
 const KINDS: [(&str, &str); 7] = [
@@ -42,7 +43,7 @@ pub fn manifests(text: &str, settings: &Settings) -> Result<String, Refusal> {
             continue;
         }
         injected += usize::from(inject(&mut object, settings).map_err(|refusal| within(&refusal))?);
-        printed.push(serde_yaml::to_string(&object).map_err(|error| within(&error))?);
+        printed.push(yaml(&object).map_err(|error| within(&error))?);
     }
     if injected == 0 {
         return refuse(format!(

@@ -139,7 +139,7 @@ async fn kubectl_reads_what_is_meant() {
     let (_dir, options) = led().await;
     let export = export(&options).unwrap();
     for object in &export.objects {
-        let text = serde_yaml::to_string(object).unwrap();
+        let text = crate::text::yaml(object).unwrap();
         // As YAML 1.1 has it, which takes more words for booleans and more digits for numbers.
         assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), *object, "{text}");
     }
