@@ -71,6 +71,10 @@ fn metrics() -> Result<BTreeSet<String>> {
     let operator = weir_operator::metrics::Metrics::registered(&mut registry);
     let feed = weir_operator::feed::FeedMetrics::default();
     feed.register(&mut registry);
+    let certificates = weir_operator::certificates::CertificateMetrics::default();
+    certificates.register(&mut registry);
+    certificates.authority(1);
+    certificates.troubled(weir_operator::certificates::Purpose::Feed, true);
     // What has no label yet is not printed.
     let one = weir_operator::metrics::Counts::from([((String::new(), ""), 1)]);
     operator.waiting(&one, &one, &one);

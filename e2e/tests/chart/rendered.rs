@@ -88,6 +88,29 @@ async fn every_rule_has_a_comment() -> Result<()> {
     Ok(())
 }
 
+/// The scenarios run the operator with exactly these.
+#[tokio::test]
+async fn the_rights_are_those_that_the_scenarios_run_with() -> Result<()> {
+    let tried = documents(include_str!("../../rbac.yaml"))?;
+    let objects = Helm::get().await?.objects(&json!({})).await?;
+    // The operator's own role is one of its namespace in an installation.
+    for (name, kind) in [("operator", "ClusterRole"), ("operator-media", "ClusterRole"), ("operator-own", "Role")] {
+        let installed = name.replace("operator-media", "media").replace("operator-own", "operator");
+        let is = |object: &&Value, kind: &str, name: &str| {
+            object["kind"] == kind && object["metadata"]["name"].as_str() == Some(&format!("weir-{name}"))
+        };
+        let given = objects.iter().find(|object| is(object, kind, &installed));
+        let needed = tried.iter().find(|object| is(object, "ClusterRole", name));
+        let sorted = |role: Option<&Value>| -> Result<BTreeSet<String>> {
+            let rules = role.with_context(|| format!("no role {name}"))?["rules"].as_array().context("no rules")?;
+            Ok(rules.iter().map(ToString::to_string).collect())
+        };
+        let (given, needed) = (sorted(given)?, sorted(needed)?);
+        ensure!(given == needed, "{name}: the chart gives {given:#?}, rbac.yaml {needed:#?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_definitions_are_those_of_the_types_and_outlive_the_chart() -> Result<()> {
     let helm = Helm::get().await?;

@@ -23,7 +23,7 @@
 # The authority of the webhook's certificate is written there.
 - apiGroups: [admissionregistration.k8s.io]
   resources: [mutatingwebhookconfigurations]
-  resourceNames: [{{ include "weir.name" . }}]
+  resourceNames: [{{ include "weir.name" . }}-webhook]
   verbs: [get, patch]
 {{- end }}
 {{- end -}}
@@ -66,7 +66,7 @@
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [weir-ca]
-  verbs: [get, patch]
+  verbs: [list, watch, patch]
 {{- end -}}
 
 {{/* In its own namespace. */}}
@@ -93,5 +93,5 @@
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [weir-certificates, weir-webhook-tls]
-  verbs: [get, patch]
+  verbs: [get, update]
 {{- end -}}
