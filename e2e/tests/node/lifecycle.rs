@@ -41,9 +41,9 @@ pub(crate) async fn a_changed_definition_comes_with_an_upgrade(node: &'static No
     ensure!(copied.success(), "the chart cannot be copied");
     let file = chart.join("files/crds/stream.yaml");
     let definition = fs::read_to_string(&file)?;
-    let anchor = "              disabled:\n";
+    let anchor = "\n              disabled:\n";
     ensure!(definition.contains(anchor), "the definition of Streams has changed: mend this test");
-    let field = "              colour:\n                type: string\n";
+    let field = "\n              colour:\n                type: string";
     fs::write(&file, definition.replacen(anchor, &format!("{field}{anchor}"), 1))?;
     site.upgrade(chart.to_str().context("no UTF-8")?, &[]).await?;
     let patch = r#"{"spec":{"colour":"green"}}"#;

@@ -1,11 +1,11 @@
 //! Who may not connect to the feed: refused, counted, and logged without what was shown.
 
 use anyhow::{Context as _, Result, ensure};
-use weir_e2e::control_plane::{pod_bound_token, service_account_token};
+use weir_e2e::control_plane::{create_namespace, pod_bound_token, service_account_token};
 use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
-use crate::site::{MEDIA, SYSTEM, Site};
+use crate::site::{SYSTEM, Site};
 
 pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node: &'static Node) -> Result<()> {
     let site = Site::shared(node).await?;
@@ -14,6 +14,7 @@ pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node
     let selector = "--selector=app.kubernetes.io/component=operator";
     let address = site.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, path]).await?;
     let kubernetes = site.client()?;
+    let elsewhere = create_namespace(&kubernetes, "tokens").await?;
     let client = reqwest::Client::builder()
         // Whose certificate it is, is not what is asked here.
         .danger_accept_invalid_certs(true)
@@ -26,8 +27,8 @@ pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node
     let before = refused().await?;
     let day = 86_400;
     let wrong_audience =
-        pod_bound_token(&kubernetes, MEDIA, "media-1", "default", "elsewhere.example.com", day).await?;
-    let of_the_api = service_account_token(&kubernetes, MEDIA, "default", day).await?;
+        pod_bound_token(&kubernetes, &elsewhere, "media-1", "default", "elsewhere.example.com", day).await?;
+    let of_the_api = service_account_token(&kubernetes, &elsewhere, "default", day).await?;
     let tokens = [None, Some("not-a-token".to_owned()), Some(wrong_audience.token), Some(of_the_api)];
     for token in &tokens {
         let request = client.post(format!("https://{address}:9443/feed/v1"));
