@@ -10,18 +10,23 @@ use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
 use crate::lifecycle::scale;
-use crate::site::{SYSTEM, Site};
+use crate::site::{CHART, SYSTEM, Site};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/weir");
 const LABEL: &str = "weir.dev/inject";
 
 pub(crate) async fn a_pod_gets_its_sidecar_without_an_operator(node: &'static Node) -> Result<()> {
     let site = Site::shared(node).await?;
     scale(site, "operator", 0).await?;
-    let pods = pods(site, "no-operator").await?;
+    ensure_injected(site, "no-operator").await?;
+    scale(site, "operator", 2).await
+}
+
+/// A new pod with the label gets its sidecar.
+pub(crate) async fn ensure_injected(site: &Site, purpose: &str) -> Result<()> {
+    let pods = pods(site, purpose).await?;
     let pod = create(&pods, &pod("labelled", true)).await?;
     ensure!(has_sidecar(&pod), "it has no sidecar");
-    scale(site, "operator", 2).await
+    Ok(())
 }
 
 /// A labelled pod is not made without its sidecar; nobody else's is touched.

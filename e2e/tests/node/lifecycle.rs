@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
-use crate::site::{MEDIA, SYSTEM, Site};
+use crate::site::{CHART, MEDIA, SYSTEM, Site};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/weir");
 const NEXT: &str = "0.1.1-next";
 
 /// Another tag, and back: no stream is dark for a moment.

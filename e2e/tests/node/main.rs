@@ -1,6 +1,7 @@
 //! What goes on a real node: a kubelet, real containers, Services and DNS. It needs root and what `just test-node`
 //! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails.
 
+mod certificates;
 mod faults;
 mod injection;
 mod installed;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
             "a_namespace_that_is_not_watched_is_left_alone",
             injection::a_namespace_that_is_not_watched_is_left_alone,
         ),
+        trial("a_certificate_is_renewed_under_connections", certificates::a_certificate_is_renewed_under_connections),
         trial(
             "foreign_tokens_are_refused_counted_and_kept_out_of_logs",
             tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,

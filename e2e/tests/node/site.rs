@@ -19,6 +19,7 @@ use weir_feed::periods::Periods;
 
 /// Where the README's commands are typed.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/weir");
 /// Where the examples are applied.
 pub(crate) const MEDIA: &str = "default";
 /// Where Weir is.
