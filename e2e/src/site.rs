@@ -18,6 +18,7 @@ mod canary;
 mod certificates;
 mod diagnosis;
 mod kind;
+pub mod kubelet;
 mod operator;
 mod periods;
 pub(crate) mod ports;

@@ -30,6 +30,10 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The annotation of a Placement (value `true`) that confirms the removal which it holds.
 pub const CONFIRM_REMOVAL: &str = "weir.dev/confirm-removal";
 
+/// On a Streamer that its sidecar's registration made: the uid of the Pod with which it goes, because nobody brings a pod of
+/// that name back. Without it the Streamer stays.
+pub const GOES_WITH_POD: &str = "weir.dev/goes-with-pod";
+
 /// Namespace and `metadata.name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
@@ -59,12 +63,28 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// A streamer's pod, as its API server and its kubelet tell of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pod {
+    pub uid: String,
+    /// It is being deleted, or its node has given it up.
+    pub going: bool,
+    /// Its kubelet says that all of its containers have ended for good. That is true for ever.
+    pub ended: bool,
+    /// Whoever made it brings a pod of the same name back, or may.
+    pub returns: bool,
+    /// Its streams are to leave it before it ends.
+    pub drains: bool,
+}
+
 /// Everything observed of what users declare. `None`: that list is not known (never came, unreadable, not believed).
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     pub streams: Option<BTreeMap<ObjectRef, Object<Stream>>>,
     pub streamers: Option<BTreeMap<ObjectRef, Object<Streamer>>>,
     pub secrets: Option<BTreeMap<ObjectRef, Credentials>>,
+    /// Pods with a sidecar, and for a while those that have ended; `None` also where there are no pods.
+    pub pods: Option<BTreeMap<ObjectRef, Pod>>,
     /// Namespaces that are being deleted.
     pub terminating: BTreeSet<String>,
     /// What is wrong with the observation itself, for `/readyz` and the log: one sentence each.
@@ -194,8 +214,16 @@ pub trait Cluster: Send + Sync + 'static {
     fn keys(&self) -> impl Future<Output = Result<KeyRing, Trouble>> + Send;
     /// Whose token this is.
     fn identify(&self, token: &str) -> impl Future<Output = Result<Identity, TokenError>> + Send;
-    /// Creates the Streamer of a sidecar that nobody declared; one that exists is left as it is.
-    fn register(&self, streamer: &StreamerId, about: &About) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Creates the Streamer of a sidecar that nobody declared; one that exists is left as it is. `pod`: the uid of the pod
+    /// that it is in, where that is vouched for.
+    fn register(
+        &self,
+        streamer: &StreamerId,
+        about: &About,
+        pod: Option<&str>,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Takes the Streamer of a pod away that nobody brings back, if that is gone or has ended; `false`: it stays for now.
+    fn forget(&self, streamer: &StreamerId, pod: &str) -> impl Future<Output = Result<bool, Trouble>> + Send;
     /// Writes a status.
     fn write_status(&self, object: &ObjectRef, status: &Status) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// Records an Event; failures are logged, not returned.

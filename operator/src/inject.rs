@@ -9,7 +9,7 @@ pub(crate) mod tests;
 pub mod wishes;
 
 use json_patch::Patch;
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, LifecycleHandler, Pod, Probe};
 use serde_json::Value;
 
 use self::sidecar::{PROJECTED, REPLICA};
@@ -108,6 +108,9 @@ fn inject(mut pod: Pod, settings: &Settings) -> Result<Pod, Refusal> {
     if wishes.lease_probe {
         lease_probe(streamer, &wishes)?;
     }
+    if wishes.drain_on_stop {
+        drain_on_stop(streamer, &wishes)?;
+    }
     let name = streamer.name.clone();
     // Last, so that what gives the pod its network is there before it.
     spec.init_containers.get_or_insert_default().push(sidecar::container(&wishes, settings));
@@ -183,5 +186,22 @@ fn lease_probe(streamer: &mut Container, wishes: &Wishes) -> Result<(), Refusal>
         termination_grace_period_seconds: Some(3),
         ..Probe::default()
     });
+    Ok(())
+}
+
+/// The kubelet ends the streamer when its streams have moved, or the pod's grace period is over.
+fn drain_on_stop(streamer: &mut Container, wishes: &Wishes) -> Result<(), Refusal> {
+    let lifecycle = streamer.lifecycle.get_or_insert_default();
+    if lifecycle.pre_stop.is_some() {
+        return refuse(format!(
+            "{}: the container {} has a preStop hook of its own, and Kubernetes knows one: remove it, or have it wait for the answer of \
+             http://127.0.0.1:{}/drained as well",
+            wishes::DRAIN_ON_STOP,
+            streamer.name,
+            wishes.http_port
+        ));
+    }
+    let wait = sidecar::get("/drained", wishes.http_port);
+    lifecycle.pre_stop = Some(LifecycleHandler { http_get: Some(wait), ..LifecycleHandler::default() });
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod document;
 pub mod export;
 pub mod feed;
+pub mod forgotten;
 pub mod get;
 pub mod http;
 pub mod inject;

@@ -16,7 +16,7 @@ use weir_feed::time::Now;
 use weir_placement::selector::{Operator, Requirement, Selector};
 use weir_placement::world::{self, Namespace, Removal, World};
 
-use crate::cluster::{Credentials, Object, ObjectRef, Observed};
+use crate::cluster::{Credentials, Object, ObjectRef, Observed, Pod};
 use crate::document::{self, Rendered};
 
 /// The world of one plan.
@@ -34,7 +34,8 @@ pub fn world(observed: &Observed, leader: &Leader, periods: &Periods, now: Now) 
     for (object, streamer) in observed.streamers.iter().flatten() {
         if let Object::Readable(streamer) = streamer {
             let id = StreamerId { namespace: object.namespace.clone(), name: object.name.clone() };
-            let facts = streamer_facts(streamer, leader.streamer(&id, now).as_ref());
+            let view = leader.streamer(&id, now);
+            let facts = streamer_facts(streamer, view.as_ref(), going(observed, object, view.as_ref()));
             namespaces.entry(object.namespace.clone()).or_default().streamers.insert(object.name.clone(), facts);
         }
     }
@@ -79,14 +80,32 @@ fn stream_facts(stream: &Stream) -> world::Stream {
     }
 }
 
-fn streamer_facts(streamer: &Streamer, view: Option<&StreamerView>) -> world::Streamer {
+/// The pod of a Streamer's instance, if that is being deleted.
+pub fn going<'a>(observed: &'a Observed, streamer: &ObjectRef, view: Option<&StreamerView>) -> Option<&'a Pod> {
+    let pod = observed.pods.as_ref()?.get(streamer)?;
+    let its_own = view.is_some_and(|view| view.instance.as_ref() == Some(&pod.uid));
+    Some(pod).filter(|pod| pod.going && its_own)
+}
+
+/// Instances that have ended for good: pods whose kubelet says so, and that nobody brings back under their name.
+pub fn ended(observed: &Observed) -> BTreeMap<StreamerId, String> {
+    let ended = observed.pods.iter().flatten().filter(|(_, pod)| pod.ended && !pod.returns);
+    ended
+        .map(|(object, pod)| {
+            let id = StreamerId { namespace: object.namespace.clone(), name: object.name.clone() };
+            (id, pod.uid.clone())
+        })
+        .collect()
+}
+
+fn streamer_facts(streamer: &Streamer, view: Option<&StreamerView>, going: Option<&Pod>) -> world::Streamer {
     world::Streamer {
         labels: streamer.metadata.labels.clone().unwrap_or_default(),
         stream_selector: selector(streamer.spec.stream_selector.as_ref()),
         capacity: streamer.spec.capacity.streams,
         unschedulable: streamer.spec.unschedulable,
-        drain: streamer.spec.drain,
-        not_ready: not_ready(view),
+        drain: streamer.spec.drain || going.is_some_and(|pod| pod.drains),
+        not_ready: going.map(|_| "is being deleted with its pod".to_owned()).or_else(|| not_ready(view)),
         supervised: view.is_some_and(StreamerView::is_supervised),
     }
 }
@@ -163,6 +182,7 @@ pub fn fingerprint(observed: &Observed) -> u64 {
             (&metadata.uid, metadata.generation, &metadata.labels).hash(&mut hash);
         }
     }
+    observed.pods.hash(&mut hash);
     observed.terminating.hash(&mut hash);
     hash.finish()
 }

@@ -19,6 +19,7 @@ use self::ask::ask;
 use self::pace::Pace;
 use crate::cluster::{Cluster, LeaseEvent, Object, ObjectRef, Observed};
 use crate::feed::{FeedEvent, Outgoing};
+use crate::forgotten::Forgotten;
 use crate::http::Standing;
 use crate::metrics::Metrics;
 use crate::observe::{self, Documents};
@@ -66,6 +67,7 @@ pub struct Reconciler<C> {
     report_at: u64,
     connections: BTreeMap<Conn, Outgoing>,
     unregistered: Unregistered,
+    forgotten: Forgotten,
     /// Changes whose writes are under way, with the record before: they become Events once they are written.
     planned: Vec<(Planned, Option<Record>)>,
     /// The leader's own corrections, each with who proves it and the record before.
@@ -109,6 +111,7 @@ impl<C: Cluster> Reconciler<C> {
             report_at: 0,
             connections: BTreeMap::new(),
             unregistered: Unregistered::default(),
+            forgotten: Forgotten::default(),
             planned: Vec::new(),
             corrected: Vec::new(),
             answers,
@@ -246,7 +249,8 @@ impl<C: Cluster> Reconciler<C> {
         match event {
             FeedEvent::Connected { conn, streamer, verified, hello, outgoing } => {
                 self.connections.insert(conn, outgoing);
-                self.unregistered.connected(conn, &streamer, &hello.about);
+                let pod = verified.then_some(hello.instance.as_str());
+                self.unregistered.connected(conn, &streamer, &hello.about, pod);
                 self.step(Input::Connected { conn, streamer, verified, hello });
                 self.plan_soon();
             }
@@ -273,13 +277,33 @@ impl<C: Cluster> Reconciler<C> {
             return;
         }
         // Longer than one request may take: no two for one Streamer.
-        for (streamer, about) in self.unregistered.due(&self.observed, self.now().mono, self.periods.lease) {
+        for (streamer, (about, pod)) in self.unregistered.due(&self.observed, self.now().mono, self.periods.lease) {
             let cluster = Arc::clone(&self.cluster);
             tokio::spawn(async move {
-                match cluster.register(&streamer, &about).await {
+                match cluster.register(&streamer, &about, pod.as_deref()).await {
                     Ok(()) => tracing::info!(%streamer, "Streamer registered"),
                     Err(trouble) => {
                         tracing::warn!(%streamer, %trouble, "the Streamer cannot be registered; tried again");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Takes Streamers away that were registered for pods that are gone.
+    fn forget(&mut self) {
+        if self.leader.role() != Role::Leading || !self.leader.is_settled() || self.leader.busy() > 0 {
+            return;
+        }
+        let now = self.now();
+        for (streamer, pod) in self.forgotten.due(&self.observed, &self.leader, now, self.periods.lease) {
+            let cluster = Arc::clone(&self.cluster);
+            tokio::spawn(async move {
+                match cluster.forget(&streamer, &pod).await {
+                    Ok(true) => tracing::info!(%streamer, pod, "Streamer forgotten with its pod"),
+                    Ok(false) => {}
+                    Err(trouble) => {
+                        tracing::warn!(%streamer, %trouble, "the Streamer of a pod that is gone stays; tried again");
                     }
                 }
             });
@@ -292,6 +316,7 @@ impl<C: Cluster> Reconciler<C> {
         if let Some(streamers) = observe::expected(&self.observed) {
             self.step(Input::Expected { streamers });
         }
+        self.step(Input::Ended { instances: observe::ended(&self.observed) });
         if self.observed.streams.is_none() {
             self.owners.clear();
             self.step(Input::WantsUnknown);
@@ -312,6 +337,7 @@ impl<C: Cluster> Reconciler<C> {
         let now = self.now();
         self.fetch_keys(now.mono);
         self.register();
+        self.forget();
         let liveness = self.leader.liveness(now);
         if liveness != self.liveness {
             self.liveness = liveness;

@@ -249,6 +249,7 @@ impl<C: Cluster> Reporter<C> {
                         view,
                         outlook: plan.streamers.get(&id),
                         settling: !leader.is_settled(),
+                        going: crate::observe::going(observed, object, view),
                         withheld: &withheld,
                         behind_for: self.behind_for(&id, view, now),
                         redactor: Redactor::new(&object.namespace, secrets),

@@ -8,18 +8,21 @@ use weir_feed::record::StreamerId;
 
 use crate::cluster::{ObjectRef, Observed};
 
+/// What a sidecar has said of its Streamer, and the uid of its pod where that is vouched for.
+type Said = (About, Option<String>);
+
 /// The sidecars that are connected, and when the making of each one's Streamer was begun last.
 #[derive(Debug, Default)]
 pub struct Unregistered {
-    connected: BTreeMap<Conn, (StreamerId, About)>,
+    connected: BTreeMap<Conn, (StreamerId, Said)>,
     /// Monotonic ms.
     begun: BTreeMap<StreamerId, u64>,
 }
 
 impl Unregistered {
     /// A sidecar has said what it is.
-    pub fn connected(&mut self, conn: Conn, streamer: &StreamerId, about: &About) {
-        self.connected.insert(conn, (streamer.clone(), about.clone()));
+    pub fn connected(&mut self, conn: Conn, streamer: &StreamerId, about: &About, pod: Option<&str>) {
+        self.connected.insert(conn, (streamer.clone(), (about.clone(), pod.map(str::to_owned))));
     }
 
     /// It has gone.
@@ -30,18 +33,18 @@ impl Unregistered {
     }
 
     /// The Streamers that are to be made now: those that a known list does not have, each again when `pause` ms have passed without it.
-    pub fn due(&mut self, observed: &Observed, now: u64, pause: u64) -> Vec<(StreamerId, About)> {
+    pub fn due(&mut self, observed: &Observed, now: u64, pause: u64) -> Vec<(StreamerId, Said)> {
         let Some(known) = &observed.streamers else {
             return Vec::new();
         };
         let mut due = Vec::new();
-        for (streamer, about) in self.connected.values() {
+        for (streamer, said) in self.connected.values() {
             let object = ObjectRef { namespace: streamer.namespace.clone(), name: streamer.name.clone() };
             if known.contains_key(&object) {
                 self.begun.remove(streamer);
             } else if self.begun.get(streamer).is_none_or(|begun| now >= begun + pause) {
                 self.begun.insert(streamer.clone(), now);
-                due.push((streamer.clone(), about.clone()));
+                due.push((streamer.clone(), said.clone()));
             }
         }
         due
@@ -69,7 +72,7 @@ mod tests {
         for (conn, name) in [(1, "s1"), (2, "s2")] {
             let streamer = StreamerId { namespace: "media".into(), name: name.into() };
             let about = About { hostname: name.into(), addresses: vec![] };
-            unregistered.connected(conn, &streamer, &about);
+            unregistered.connected(conn, &streamer, &about, None);
         }
         assert_eq!(due(&mut unregistered, &observed(None), 0), [""; 0]);
         assert_eq!(due(&mut unregistered, &observed(Some(&["s2"])), 10), ["s1"]);

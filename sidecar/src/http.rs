@@ -17,6 +17,20 @@ pub struct Readiness {
     /// pod's readiness is its streamer's.
     pub ready: bool,
     pub notes: Vec<String>,
+    /// Whether the streamer may end.
+    pub end: End,
+}
+
+/// Whether the streamer may end without a stream going dark.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum End {
+    /// Not now: it captures streams, or may.
+    #[default]
+    Waits,
+    /// Nothing is captured here any more.
+    Drained,
+    /// It captures, or may, what must have stopped: the sooner the better. Why.
+    Overdue(String),
 }
 
 #[derive(Clone)]
@@ -31,6 +45,7 @@ pub fn router(readiness: watch::Receiver<Readiness>, events: mpsc::Sender<Event>
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/lease", get(lease))
+        .route("/drained", get(drained))
         .route("/metrics", get(show))
         .with_state(HttpState { readiness, events, metrics })
 }
@@ -55,6 +70,17 @@ async fn lease(State(state): State<HttpState>) -> (StatusCode, String) {
     match answer.await {
         Ok(Ok(())) => (StatusCode::OK, "ok\n".to_owned()),
         Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the sidecar shuts down\n".to_owned()),
+    }
+}
+
+/// The streamer's `preStop` hook: answered when it may end, however long that takes. Who asks bounds it, as the kubelet does by
+/// the pod's grace period.
+async fn drained(State(mut state): State<HttpState>) -> (StatusCode, String) {
+    let end = state.readiness.wait_for(|readiness| readiness.end != End::Waits).await;
+    match end.map(|readiness| readiness.end.clone()) {
+        Ok(End::Overdue(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Ok(_) => (StatusCode::OK, "nothing is captured here any more\n".to_owned()),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the sidecar shuts down\n".to_owned()),
     }
 }

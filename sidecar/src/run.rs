@@ -16,7 +16,7 @@ use weir_feed::holder::watch::Reading;
 use weir_feed::time::Now;
 
 use crate::connect::Connect;
-use crate::http::Readiness;
+use crate::http::{End, Readiness};
 use crate::metrics::Metrics;
 use crate::replica::Replica;
 use crate::streamer::StreamerApi;
@@ -344,6 +344,7 @@ impl<C: Connect> Run<C> {
         self.said.api_error = error.cloned();
     }
 
+    /// `/readyz`, and whether the streamer may end.
     fn show_notes(&self) {
         let reasons = waiting::reasons(&self.holder, self.clock.now());
         self.metrics.wait(&reasons);
@@ -352,9 +353,14 @@ impl<C: Connect> Run<C> {
             _ => reason.line(),
         };
         let notes: Vec<String> = reasons.iter().map(note).collect();
+        let end = match self.holder.obeys(self.clock.now()) {
+            _ if self.holder.has_let_go() => End::Drained,
+            Ok(()) => End::Waits,
+            Err(why) => End::Overdue(why.to_string()),
+        };
         self.readiness.send_if_modified(|readiness| {
-            let changed = readiness.notes != notes;
-            readiness.notes = notes;
+            let changed = readiness.notes != notes || readiness.end != end;
+            (readiness.notes, readiness.end) = (notes, end);
             changed
         });
     }

@@ -16,6 +16,9 @@ use serde_json::json;
 /// How long the API server may take to serve a new CRD.
 const ESTABLISHED_WITHIN: Duration = Duration::from_mins(1);
 
+/// Of every pod, which nobody reaches (RFC 5737).
+const ADDRESS: &str = "192.0.2.1";
+
 /// Who applies, in `managedFields`.
 const FIELD_MANAGER: &str = "weir-e2e";
 
@@ -84,7 +87,7 @@ impl fmt::Debug for PodToken {
 /// `expiry_s` seconds (at least 600, says the API server) or until the pod is deleted.
 ///
 /// The ServiceAccount and the Pod are made if they are not there; without a kubelet the pod
-/// stays `Pending`, which is enough for a token. Make the Pod first if its labels matter.
+/// stays `Pending`, with an address that nobody reaches, which is enough for a token. Make the Pod first if its labels matter.
 pub async fn pod_bound_token(
     client: &Client,
     namespace: &str,
@@ -105,6 +108,11 @@ pub async fn pod_bound_token(
     }))?;
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let made = create_if_missing(&api, &made).await?;
+    if made.status.as_ref().is_none_or(|status| status.pod_ip.is_none()) {
+        // As its kubelet tells it about when its containers start.
+        let status = json!({ "status": { "podIP": ADDRESS, "podIPs": [{ "ip": ADDRESS }] } });
+        api.patch_status(pod, &PatchParams::default(), &Patch::Merge(status)).await?;
+    }
     let uid = made.uid().context("the API server gave the pod no uid")?;
     let bound_to = BoundObjectReference {
         api_version: Some("v1".to_owned()),

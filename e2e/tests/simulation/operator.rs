@@ -189,8 +189,12 @@ impl Cluster for Stand {
         Ok(Identity { streamer, instance: Some(uid.to_owned()), expires: None })
     }
 
-    async fn register(&self, streamer: &StreamerId, about: &About) -> Result<(), Trouble> {
+    async fn register(&self, streamer: &StreamerId, about: &About, _: Option<&str>) -> Result<(), Trouble> {
         self.reach.ask(Request::Register(streamer.clone(), about.clone())).await.map(drop)
+    }
+
+    async fn forget(&self, _: &StreamerId, _: &str) -> Result<bool, Trouble> {
+        Ok(false)
     }
 
     async fn write_status(&self, object: &ObjectRef, status: &Status) -> Result<(), Trouble> {

@@ -7,9 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::grant::Seal;
 use crate::periods::Periods;
 
-/// The protocol's version, in hello and welcome. Within one version fields and types of frames may be added, which the
-/// other end passes over; everything else (a new value of a field too) is another version, and both ends say so.
+/// The protocol's newest version, in hello and welcome. Within one version fields and types of frames may be added, which the
+/// other end passes over; everything else (a new value of a field too) is another version.
 pub const VERSION: u32 = 1;
+
+/// The oldest version that both ends still speak: they take the newest that both know. Sidecars change only when their pods
+/// do, so a version is spoken for a year at least after the release that brought the next one.
+pub const OLDEST: u32 = 1;
+
+/// The version to speak with who speaks from `oldest` to `newest`, if there is one.
+pub fn common_version(oldest: u32, newest: u32) -> Option<u32> {
+    let common = newest.min(VERSION);
+    (common >= oldest.max(OLDEST)).then_some(common)
+}
 
 /// The longest line that either end accepts, in bytes.
 pub const MAX_LINE: usize = 16 << 20;
@@ -94,7 +104,11 @@ pub enum ApiState {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hello {
+    /// The newest version of the protocol that the sidecar speaks. A hello is read alike in all of them.
     pub version: u32,
+    /// The oldest; without it, it speaks no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u32>,
     /// Version of the sidecar's program, for people.
     pub program: String,
     /// Namespace of the Streamer.
@@ -231,7 +245,7 @@ pub enum Up {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum Down {
-    /// The hello is accepted.
+    /// The hello is accepted; `version` is the one to speak.
     #[serde(rename_all = "camelCase")]
     Welcome { version: u32, term: u64, seal: Seal, periods: Periods },
     /// Every `ping`.
@@ -308,6 +322,15 @@ pub fn digest_entry(set: &mut crate::digest::SetDigest, name: &str, row: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_ends_speak_the_newest_version_that_both_know() {
+        assert_eq!(common_version(OLDEST, VERSION), Some(VERSION));
+        assert_eq!(common_version(OLDEST, VERSION + 3), Some(VERSION), "a newer one that still speaks ours");
+        assert_eq!(common_version(OLDEST, OLDEST), Some(OLDEST), "the oldest");
+        assert_eq!(common_version(VERSION + 1, VERSION + 3), None, "one that does not any more");
+        assert_eq!(common_version(0, OLDEST - 1), None, "one that is too old");
+    }
 
     #[test]
     fn a_frame_of_a_newer_program_is_passed_over_and_a_broken_one_is_not() {

@@ -9,6 +9,7 @@ use crate::periods::Periods;
 use crate::record::{Record, StreamId, StreamerId};
 use crate::time::Now;
 
+mod ended;
 pub mod hello;
 pub mod known;
 mod lease;
@@ -79,6 +80,8 @@ pub struct Leader {
     list_version: u64,
     slices: BTreeMap<SliceId, SliceState>,
     expected: Option<BTreeSet<StreamerId>>,
+    /// Instances that have ended for good, by the name that they had.
+    ended: BTreeMap<StreamerId, String>,
     sessions: BTreeMap<StreamerId, Session>,
     conns: BTreeMap<Conn, StreamerId>,
     /// Sidecars that connected while the slices were being taken.
@@ -129,6 +132,7 @@ impl Leader {
             list_version: 0,
             slices: BTreeMap::new(),
             expected: None,
+            ended: BTreeMap::new(),
             sessions: BTreeMap::new(),
             conns: BTreeMap::new(),
             early: Vec::new(),

@@ -36,6 +36,7 @@ pub(crate) static NOTHING: Known = Known {
     record: None,
     holder_lost: None,
     not_polling: false,
+    ended: false,
     released: false,
     releasing_for: None,
     called_off: None,

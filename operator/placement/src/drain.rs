@@ -16,7 +16,7 @@ pub(crate) fn finish<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
     for claim in claims.values().filter(|claim| !claim.stream.disabled) {
         if let Standing::Moving(record, to) = claim.standing() {
             let after = claim.after(draft.world);
-            if claim.known.released {
+            if claim.known.released || claim.known.ended {
                 arrive(draft, claim, record, to);
             } else if is_gone(draft.world, claim.known, after) {
                 arrive_from_gone(draft, claim, record, to);
@@ -41,7 +41,8 @@ fn arrive<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record, to: 
     match going {
         Ok(streamer) => {
             let change = Change::Move { streamer: streamer.to_owned(), previous: None };
-            let why = format!("moved from {holder}, which has let go of it, to {streamer}");
+            let how = if claim.known.ended { "whose pod has ended" } else { "which has let go of it" };
+            let why = format!("moved from {holder}, {how}, to {streamer}");
             draft.change(claim.name, Some(record), change, true, why);
             tell_placed(draft, claim, streamer, None);
         }
@@ -306,6 +307,17 @@ mod tests {
         let plan = moving().lost("m", 60_000).plan();
         assert_eq!(plan.change("m"), Some(&move_to("s3", Some("s1"))));
         assert!(plan.urgent("m"));
+    }
+
+    #[test]
+    fn a_holder_that_ends_while_it_lets_go_has_let_go() {
+        let ended = moving().with(|s| {
+            s.known("m").ended = true;
+            s.known("m").may_run.clear();
+        });
+        let plan = ended.plan();
+        assert_eq!(plan.change("m"), Some(&move_to("s3", None)));
+        assert_eq!(plan.why("m"), "moved from s1, whose pod has ended, to s3");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use crate::reason;
 use crate::time::{duration, timestamp};
 use crate::world::{Known, World};
 
-/// Whether the record's holder is gone: lost for `after` (ms), and not shown as running the stream by its own API.
+/// Whether the record's holder is gone: ended for good, or lost for `after` (ms) and not shown as running the stream by its
+/// own API.
 pub(crate) fn is_gone(world: &World, known: &Known, after: u64) -> bool {
     let lost_for_long = known.holder_lost.is_some_and(|lost| lost >= after);
-    world.settled && lost_for_long && !known.not_polling
+    world.settled && (known.ended || (lost_for_long && !known.not_polling))
 }
 
 /// Asks for a plan when the holder, if it is lost, will be gone.
@@ -52,12 +53,16 @@ fn recover_one<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &'a Record)
     }
 }
 
-/// Moves a stream from a holder that is gone, and may be running it all the same.
+/// Moves a stream from a holder that is gone, and may be running it all the same unless it has ended.
 pub(crate) fn move_from_gone<'a>(draft: &mut Draft<'a>, claim: &Claim<'a>, record: &Record, streamer: &str) {
     let holder = &record.streamer;
-    let silent = duration(claim.known.holder_lost.unwrap_or_default());
-    let change = Change::Move { streamer: streamer.to_owned(), previous: Some(holder.clone()) };
-    let why = format!("moved from {holder} (silent for {silent}) to {streamer}");
+    let (previous, how) = if claim.known.ended {
+        (None, "whose pod has ended".to_owned())
+    } else {
+        (Some(holder.clone()), format!("silent for {}", duration(claim.known.holder_lost.unwrap_or_default())))
+    };
+    let change = Change::Move { streamer: streamer.to_owned(), previous };
+    let why = format!("moved from {holder} ({how}) to {streamer}");
     draft.change(claim.name, Some(record), change, true, why);
 }
 
@@ -160,6 +165,37 @@ pub(crate) mod tests {
         let plan = scene.plan();
         assert_eq!(plan.changes, []);
         assert_eq!(plan.note("m").reason, reason::NOT_POLLING);
+    }
+
+    #[test]
+    fn a_holder_that_has_ended_for_good_is_gone_at_once_and_not_remembered_as_one_that_may_run_it() {
+        let ended = |scene: Scene| {
+            scene.with(|s| {
+                s.known("m").ended = true;
+                s.known("m").may_run.clear();
+            })
+        };
+        let plan = ended(scene(0)).plan();
+        assert_eq!(plan.change("m"), Some(&move_to("s2", None)));
+        assert!(plan.urgent("m"));
+        assert_eq!(plan.why("m"), "moved from s1 (whose pod has ended) to s2");
+        let mut stops = ended(scene(0));
+        stops.object("m").partition = weir_feed::frames::Partition::StopCapturing;
+        stops.streamer("s2").supervised = true;
+        assert_eq!(
+            stops.plan().change("m"),
+            Some(&move_to("s2", None)),
+            "what ended captures nothing without a lease either"
+        );
+        assert_eq!(
+            ended(scene(0)).with(|s| s.0.settled = false).plan().changes,
+            [],
+            "a new leader hears everybody first"
+        );
+        let someone = ended(scene(0)).with(|s| {
+            s.known("m").may_run.insert("s3".into(), Some(1_000));
+        });
+        assert_eq!(someone.plan().changes, [], "another one may be running it");
     }
 
     #[test]

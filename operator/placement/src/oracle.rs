@@ -100,7 +100,7 @@ pub(crate) fn is_content(namespace: &Namespace, stream: &Stream, known: &Known) 
         let wanted = stream.streamer_selector.matches(&at.labels);
         !at.drain && wanted && at.stream_selector.matches(&stream.labels)
     });
-    record.phase == Phase::Active && !stream.disabled && known.holder_lost.is_none() && settled_there
+    record.phase == Phase::Active && !stream.disabled && known.holder_lost.is_none() && !known.ended && settled_there
 }
 
 /// The namespace's records after those changes of the plan that `carried_out` lets through.
@@ -134,7 +134,9 @@ pub(crate) fn next(world: &World, plan: &Plan, prompt: bool) -> World {
         let known = namespace.known.entry(stream.name.clone()).or_default();
         let old = known.record.take();
         known.record = Record::apply(&stream.name, old.as_ref(), change, 99);
-        let released = std::mem::take(&mut known.released);
+        let leaves = matches!(change, Change::Place { .. } | Change::Move { .. } | Change::Remove);
+        let released = std::mem::take(&mut known.released) || known.ended;
+        known.ended &= !leaves;
         let holder = old.as_ref().map(|old| old.streamer.clone());
         match change {
             Change::Place { streamer, .. } | Change::Move { streamer, .. } => {

@@ -109,15 +109,19 @@ prop_compose! {
         holder_lost in weighted(0.3, a_time()),
         not_polling in rarely(),
         released in proptest::bool::weighted(0.3),
+        ended in rarely(),
         releasing_for in weighted(0.5, a_time()),
         called_off in weighted(0.15, a_time()),
         may_run in btree_map(a_streamer(6), weighted(0.4, a_time()), 0..2),
         disputed in weighted(0.1, a_streamer(6)),
         runs in any::<bool>(),
     ) -> Known {
-        let mut known = Known { record, holder_lost, not_polling, released, releasing_for, called_off, may_run, disputed };
+        let mut known = Known { record, holder_lost, not_polling, released, ended, releasing_for, called_off, may_run, disputed };
         if let Some(record) = known.record.as_ref().filter(|_| runs) {
             known.may_run.insert(record.streamer.clone(), known.holder_lost);
+        }
+        if let Some(record) = known.record.as_ref().filter(|_| known.ended) {
+            known.may_run.remove(&record.streamer);
         }
         known
     }
@@ -293,7 +297,7 @@ proptest! {
                     (streamer, holder)
                 }
                 Change::Move { streamer, previous: None } => {
-                    prop_assert!(known.released);
+                    prop_assert!(known.released || known.ended);
                     (streamer, None)
                 }
                 Change::Release { to: Some(to) } => (to, holder),
@@ -315,12 +319,12 @@ proptest! {
         for (namespace, name, known, change) in changes(&world, &plan) {
             let stream = oracle::owner(namespace, name);
             let after = stream.map_or(Some(30_000), |stream| oracle::bound(&world, stream, &known));
-            let gone =
-                !known.not_polling && known.holder_lost.is_some_and(|lost| after.is_some_and(|after| lost >= after));
+            let lost = known.holder_lost.is_some_and(|lost| after.is_some_and(|after| lost >= after));
+            let gone = known.ended || (lost && !known.not_polling);
             let releasing = known.record.as_ref().is_some_and(|record| record.phase == Phase::Releasing);
             match change {
-                Change::Move { previous: Some(_), .. } => prop_assert!(gone),
-                Change::Move { previous: None, .. } => prop_assert!(releasing && known.released),
+                Change::Move { previous: Some(_), .. } => prop_assert!(gone && !known.ended),
+                Change::Move { previous: None, .. } => prop_assert!(known.ended || (releasing && known.released)),
                 Change::Remove => prop_assert!(releasing && (gone || known.released)),
                 Change::Keep => prop_assert!(releasing && !gone && known.record.unwrap().to.is_some()),
                 _ => {}

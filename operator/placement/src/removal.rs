@@ -115,6 +115,7 @@ fn remove<'a>(draft: &mut Draft<'a>, claims: &Claims<'a>) {
 fn removed(record: &Record, known: &Known) -> String {
     let holder = &record.streamer;
     match known.holder_lost {
+        _ if known.ended => format!("taken off {holder}, whose pod has ended"),
         Some(lost) if !known.released => {
             format!("taken off {holder} (silent for {})", duration(lost))
         }

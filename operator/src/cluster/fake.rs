@@ -105,8 +105,12 @@ impl Cluster for Fake {
         Err(TokenError::Refused("nobody's".into()))
     }
 
-    async fn register(&self, _: &StreamerId, _: &About) -> Result<(), Trouble> {
+    async fn register(&self, _: &StreamerId, _: &About, _: Option<&str>) -> Result<(), Trouble> {
         Ok(())
+    }
+
+    async fn forget(&self, _: &StreamerId, _: &str) -> Result<bool, Trouble> {
+        Ok(false)
     }
 
     async fn write_status(&self, object: &ObjectRef, status: &Status) -> Result<(), Trouble> {

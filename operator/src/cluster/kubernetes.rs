@@ -29,9 +29,11 @@ pub mod campaign;
 mod certificates;
 mod election;
 mod events;
+mod forget;
 mod keys;
 mod lean;
 mod observe;
+mod pod;
 mod register;
 pub mod request;
 mod slices;
@@ -256,8 +258,12 @@ impl Cluster for Kubernetes {
         if token::is_ours(token) { self.look_up(token) } else { self.review(token).await }
     }
 
-    async fn register(&self, streamer: &StreamerId, about: &About) -> Result<(), Trouble> {
-        self.create_streamer(streamer, about).await
+    async fn register(&self, streamer: &StreamerId, about: &About, pod: Option<&str>) -> Result<(), Trouble> {
+        self.create_streamer(streamer, about, pod).await
+    }
+
+    async fn forget(&self, streamer: &StreamerId, pod: &str) -> Result<bool, Trouble> {
+        self.delete_streamer(streamer, pod).await
     }
 
     async fn write_status(&self, object: &ObjectRef, status: &Status) -> Result<(), Trouble> {

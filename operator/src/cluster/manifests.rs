@@ -352,9 +352,13 @@ impl Cluster for Manifests {
         identified.await.map_err(|Trouble(why)| TokenError::Unavailable(why))?
     }
 
-    async fn register(&self, streamer: &StreamerId, about: &About) -> Result<(), Trouble> {
+    async fn register(&self, streamer: &StreamerId, about: &About, _: Option<&str>) -> Result<(), Trouble> {
         let (streamer, about) = (streamer.clone(), about.clone());
         Ok(self.blocking(move |inner| inner.register(&streamer, &about)).await??)
+    }
+
+    async fn forget(&self, _: &StreamerId, _: &str) -> Result<bool, Trouble> {
+        Ok(false)
     }
 
     async fn write_status(&self, object: &ObjectRef, status: &Status) -> Result<(), Trouble> {

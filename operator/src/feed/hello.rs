@@ -1,7 +1,7 @@
 //! Frames as they come in, and whether a hello may be believed. Pure.
 
 use serde::Deserialize;
-use weir_feed::frames::{Hello, Up, VERSION};
+use weir_feed::frames::{Hello, OLDEST, Up, VERSION, common_version};
 use weir_feed::record::StreamerId;
 
 use crate::cluster::Identity;
@@ -50,25 +50,27 @@ pub(super) fn read_hello(line: &[u8]) -> Result<Box<Hello>, Refusal> {
         #[serde(rename = "type")]
         kind: String,
         version: Option<u32>,
+        oldest: Option<u32>,
     }
-    // Before the rest is read: another version's hello may look different.
+    // Before the rest is read: the hello of who speaks no version of ours may look different.
     let greeting: Option<Greeting> = serde_json::from_slice(line).ok();
-    if let Some(Greeting { kind, version: Some(version) }) = greeting
+    if let Some(Greeting { kind, version: Some(newest), oldest }) = greeting
         && kind == "hello"
-        && version != VERSION
+        && common_version(oldest.unwrap_or(newest), newest).is_none()
     {
-        return Err(refusal(
-            "version",
-            format!(
-                "this operator speaks version {VERSION} of the feed and the sidecar version {version}: \
-                 run both from the same release"
-            ),
-        ));
+        let (ours, theirs) = (versions(OLDEST, VERSION), versions(oldest.unwrap_or(newest), newest));
+        let message =
+            format!("this operator speaks {ours} of the feed and the sidecar {theirs}: run both from the same release");
+        return Err(refusal("version", message));
     }
     match parse(line)? {
         Up::Hello(hello) => Ok(hello),
         _ => Err(refusal("malformed", "the first line of a connection must be a hello")),
     }
+}
+
+fn versions(oldest: u32, newest: u32) -> String {
+    if oldest == newest { format!("version {newest}") } else { format!("versions {oldest} to {newest}") }
 }
 
 fn parse(line: &[u8]) -> Result<Up, Refusal> {
@@ -138,6 +140,16 @@ mod tests {
         let error = read(&json!({"type": "hello", "version": 7, "new": "shape"})).unwrap_err();
         assert_eq!(error.reason, "version");
         assert!(error.message.contains("version 7"), "{}", error.message);
+        let error = read(&json!({"type": "hello", "version": 7, "oldest": 5, "new": "shape"})).unwrap_err();
+        assert!(error.message.contains("the sidecar versions 5 to 7"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_newer_sidecar_that_still_speaks_our_version_is_read() {
+        let mut newer = hello();
+        newer["version"] = json!(VERSION + 3);
+        newer["oldest"] = json!(VERSION);
+        assert_eq!(read(&newer).unwrap().version, VERSION + 3);
     }
 
     #[test]

@@ -67,17 +67,12 @@ pub(super) fn container(wishes: &Wishes, settings: &Settings) -> Container {
         format!("--http-listen=0.0.0.0:{}", wishes.http_port),
         format!("--ca-file={FEED}/ca.crt"),
         format!("--token-file={FEED}/token"),
-        "--address=$(POD_IP)".to_owned(),
         "--log-format=json".to_owned(),
     ];
     args.extend(wishes.listen_key.iter().map(|_| format!("--listen-key-file={FEED}/{LISTEN_KEY}")));
     args.extend(wishes.streamer_api.iter().map(|url| format!("--streamer-api={url}")));
-    let from_pod = [
-        ("POD_NAMESPACE", "metadata.namespace"),
-        ("POD_NAME", "metadata.name"),
-        ("POD_UID", "metadata.uid"),
-        ("POD_IP", "status.podIP"),
-    ];
+    let from_pod =
+        [("POD_NAMESPACE", "metadata.namespace"), ("POD_NAME", "metadata.name"), ("POD_UID", "metadata.uid")];
     let mut env: Vec<EnvVar> = from_pod.iter().map(|(name, path)| variable(name, field(path))).collect();
     env.extend(wishes.streamer_api_secret.iter().map(|secret| variable("STREAMER_API", secret.source())));
     let replica = wishes.replica_volume.as_deref().unwrap_or(REPLICA);

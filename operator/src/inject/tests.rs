@@ -101,6 +101,8 @@ fn annotations_set_what_one_may_set() {
         "weir.dev/replica-volume": "archive",
         "weir.dev/streamer-api": "http://127.0.0.1:8080",
         "weir.dev/lease-probe": "true",
+        "weir.dev/drain-on-stop": "true",
+        "weir.dev/roles": "ingest",
         "weir.dev/capacity-streams": "200",
     }));
     with_volume["spec"]["containers"][1]["env"] = json!([]);
@@ -112,6 +114,7 @@ fn annotations_set_what_one_may_set() {
     assert!(sidecar["args"].as_array().unwrap().contains(&json!("--streamer-api=http://127.0.0.1:8080")));
     assert_eq!(sidecar["startupProbe"]["httpGet"]["port"], 8002);
     assert_eq!(streamer["livenessProbe"]["httpGet"], json!({"path": "/lease", "port": 8002}));
+    assert_eq!(streamer["lifecycle"], json!({"preStop": {"httpGet": {"path": "/drained", "port": 8002}}}));
     assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 2, "no emptyDir beside its own");
 }
 
@@ -182,6 +185,9 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
     let mut own = pod(&json!({}));
     own["spec"]["volumes"][0]["name"] = json!("weir-replica");
     assert!(refused(&own).contains("rename it"), "{}", refused(&own));
+    let mut own = pod(&json!({"weir.dev/drain-on-stop": "true"}));
+    own["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 5}}});
+    assert!(refused(&own).contains("a preStop hook of its own"), "{}", refused(&own));
     let mut own = pod(&json!({"weir.dev/lease-probe": "true"}));
     own["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 80}});
     assert!(refused(&own).contains("a liveness probe of its own"), "{}", refused(&own));

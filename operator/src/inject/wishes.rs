@@ -28,9 +28,15 @@ pub const CONFIG: &str = "weir.dev/config-external";
 pub const OVERRIDE: &str = "override";
 /// `true`: the kubelet kills the streamer when it goes on without a lease, which streams with `StopCapturing` need.
 pub const LEASE_PROBE: &str = "weir.dev/lease-probe";
+/// `true`: the streams move before the pod goes, within its grace period.
+pub const DRAIN_ON_STOP: &str = "weir.dev/drain-on-stop";
+/// How many streams its streamer can take: read by the operator when it registers.
+pub const CAPACITY: &str = "weir.dev/capacity-streams";
+/// What its streamer is for, like `ingest,transcode`: read by the operator when it registers.
+pub const ROLES: &str = "weir.dev/roles";
 
 /// Of others, which do not concern the sidecar.
-const OTHERS: [&str; 2] = [INJECTED, "weir.dev/capacity-streams"];
+const OTHERS: [&str; 3] = [INJECTED, CAPACITY, ROLES];
 const PREFIX: &str = "weir.dev/";
 
 /// The annotations, read.
@@ -46,6 +52,7 @@ pub(super) struct Wishes {
     pub(super) listen_key: Option<SecretKey>,
     pub(super) overrides: bool,
     pub(super) lease_probe: bool,
+    pub(super) drain_on_stop: bool,
 }
 
 /// `NAME/KEY`: a value of a Secret of the pod's namespace.
@@ -82,6 +89,7 @@ impl Wishes {
             LISTEN_KEY,
             CONFIG,
             LEASE_PROBE,
+            DRAIN_ON_STOP,
         ];
         let ours = annotations.keys().filter(|name| name.starts_with(PREFIX));
         let unknown = ours.map(String::as_str).find(|name| !known.contains(name) && !OTHERS.contains(name));
@@ -100,6 +108,7 @@ impl Wishes {
             listen_key: secret_key(annotations, LISTEN_KEY)?,
             overrides: is(annotations, CONFIG, OVERRIDE)?,
             lease_probe: is(annotations, LEASE_PROBE, "true")?,
+            drain_on_stop: is(annotations, DRAIN_ON_STOP, "true")?,
         };
         if wishes.streamer_api.is_some() && wishes.streamer_api_secret.is_some() {
             return refuse(format!("{STREAMER_API} and {STREAMER_API_SECRET} say the same: leave one out"));

@@ -11,7 +11,7 @@ use super::advice::Names;
 use super::reason::{self, streamer as reasons};
 use super::redact::Redactor;
 use super::{Finding, Subject, conclude, finding, leading, time};
-use crate::cluster::{Declared, ObjectRef};
+use crate::cluster::{Declared, ObjectRef, Pod};
 use crate::text::shortened;
 
 /// What changes all the time is refreshed when it is this old, in ms.
@@ -36,6 +36,8 @@ pub struct StreamerFacts<'a> {
     pub outlook: Option<&'a StreamerOutlook>,
     /// A new leader waits for the streamers: one that it has not heard yet may be as well as it was.
     pub settling: bool,
+    /// Its pod, if that is being deleted.
+    pub going: Option<&'a Pod>,
     /// Streams that its streamer may be running and cannot be given: media name, and why where that is known.
     pub withheld: &'a [(&'a str, Option<&'a str>)],
     /// For how long (ms) its replica has been behind without a break; counts only while it is.
@@ -156,6 +158,10 @@ fn load(load: &frames::Load) -> Option<Load> {
 }
 
 fn ready(facts: &StreamerFacts<'_>) -> Finding {
+    // One that has ended and comes back is waited for like any other.
+    if let Some(pod) = facts.going.filter(|pod| !(pod.ended && pod.returns)) {
+        return terminating(pod);
+    }
     let Some(view) = session(facts) else {
         return absent(facts);
     };
@@ -186,6 +192,18 @@ fn ready(facts: &StreamerFacts<'_>) -> Finding {
         },
         None => finding(Some(true), reasons::POLLING, polls),
     }
+}
+
+/// Its pod is being deleted: what becomes of its streams.
+fn terminating(pod: &Pod) -> Finding {
+    let first = if pod.drains { "those that it has move before it ends, as far as others can take them; " } else { "" };
+    let then = if pod.returns {
+        "what it still has when it ends waits for the pod of its name for as long as failover.after"
+    } else {
+        "what it still has when it ends moves at once: no pod of its name comes back"
+    };
+    let message = format!("its pod is being deleted: it gets no new streams; {first}{then}");
+    finding(Some(false), reasons::TERMINATING, message)
 }
 
 /// Whether a host is the Streamer's: by its hostname, or by its name, which its sidecar takes for the hostname where it

@@ -7,6 +7,7 @@ mod register;
 mod slices;
 mod status;
 mod tokens;
+mod upgrade;
 mod webhook;
 
 use std::collections::BTreeMap;

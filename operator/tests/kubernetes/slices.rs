@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn record(name: &str, phase: Phase) -> Record {
+pub(super) fn record(name: &str, phase: Phase) -> Record {
     Record {
         name: name.into(),
         stream: name.into(),

@@ -34,10 +34,10 @@
 - apiGroups: [weir.dev]
   resources: [streams]
   verbs: [list, watch]
-# A sidecar whose Streamer nobody declared registers it.
+# A sidecar whose Streamer nobody declared registers it; that goes with its pod, where nobody brings one of that name back.
 - apiGroups: [weir.dev]
   resources: [streamers]
-  verbs: [list, watch, create]
+  verbs: [list, watch, create, delete]
 # The reports.
 - apiGroups: [weir.dev]
   resources: [streams/status, streamers/status]
@@ -50,10 +50,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [list, watch]
-# Labels and capacity of a Streamer that registers are its Pod's.
+# A Streamer that registers is what its Pod says. Those with a sidecar are seen to be deleted and to end; RBAC cannot tell labels apart.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get]
+  verbs: [get, list, watch]
 # What happened, for kubectl describe.
 - apiGroups: [events.k8s.io]
   resources: [events]

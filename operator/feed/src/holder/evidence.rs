@@ -1,6 +1,6 @@
 //! **Evidence**: when the streamer is known to have let go of a stream.
 
-use crate::frames::{ApiState, Up};
+use crate::frames::{ApiState, Run, Up};
 use crate::holder::answer::{Item, Request};
 use crate::holder::step::{Effect, Holder};
 use crate::holder::watch::Reading;
@@ -59,6 +59,14 @@ impl Holder {
         let polls = self.watch.last_request.is_some_and(|last| now.mono <= last.saturating_add(alive));
         let proven = !self.settings.api || (self.watch.api == ApiState::Up && self.watch.proven);
         polls && proven && !self.may_be_running(name) && !self.watch.served.contains(name)
+    }
+
+    /// Nothing is captured here any more, and nothing is served: the streamer may end without a stream going dark.
+    pub fn has_let_go(&self) -> bool {
+        let runs = self.watch.runs.as_ref();
+        let captures = runs.is_some_and(|runs| runs.values().any(|run| *run == Run::Capture));
+        let known = self.meta.synced || runs.is_some();
+        known && !captures && self.rows.all().is_empty() && self.pending.is_empty() && !self.withholds()
     }
 
     /// What the streamer runs became known: deletes that came before may have their proof by that.

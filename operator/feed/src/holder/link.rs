@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::frames::{Down, Hello, Run, Up, VERSION};
+use crate::frames::{Down, Hello, OLDEST, Run, Up, VERSION};
 use crate::grant::Seal;
 use crate::holder::rows::{Edit, Judged, Outcome};
 use crate::holder::step::{Effect, Holder};
@@ -85,6 +85,7 @@ impl Holder {
         let told = if lacks(Rule::ReportOfRuns) { Some(BTreeMap::new()) } else { self.runs() };
         out.push(Effect::Send(Up::Hello(Box::new(Hello {
             version: VERSION,
+            oldest: Some(OLDEST),
             program: self.settings.program.clone(),
             namespace: self.settings.namespace.clone(),
             streamer: self.settings.streamer.clone(),
@@ -123,7 +124,7 @@ impl Holder {
         session.heard = now.mono;
         match frame {
             Down::Welcome { version, term, seal, periods } => {
-                if version != VERSION {
+                if !(OLDEST..=VERSION).contains(&version) {
                     return self.leave(Why::Version(version), out);
                 }
                 self.welcomed(term, seal, periods, now, out);

@@ -103,6 +103,8 @@ impl Leader {
         self.news = true;
         self.rows_changed = true;
         let (conn, streamer) = (newcomer.conn, newcomer.streamer.clone());
+        // Who speaks no version of ours does not get here.
+        let version = newcomer.hello.version.min(VERSION);
         let mut fresh = self.fresh(newcomer, now);
         let named = self
             .records()
@@ -119,7 +121,7 @@ impl Leader {
         fresh.dirty.extend(fresh.deleting.keys().cloned());
         *session = fresh;
         let welcome =
-            Down::Welcome { version: VERSION, term: self.term, seal: self.ring.term(self.term), periods: self.periods };
+            Down::Welcome { version, term: self.term, seal: self.ring.term(self.term), periods: self.periods };
         effects.push(Effect::Send { conn, frame: welcome });
     }
 
@@ -139,6 +141,8 @@ impl Leader {
             has_polled: polled_at.is_some(),
             grace_until: self.grace(former, &hello, observed),
             former_until: self.former_until(&streamer, &hello.instance, verified),
+            verified,
+            ended: self.has_ended(&streamer, &hello.instance, verified),
             api: hello.api,
             claims,
             stopped,

@@ -15,6 +15,8 @@ pub struct Known {
     pub not_polling: bool,
     /// The holder has said `released` for the record's epoch.
     pub released: bool,
+    /// The record's holder has ended for good: it runs nothing any more, and nobody comes back under its name.
+    pub ended: bool,
     /// How long (ms) the record has been `Releasing`, as this leader saw it.
     pub releasing_for: Option<u64>,
     /// How long ago (ms) a release of it was last called off.

@@ -12,7 +12,7 @@ impl Leader {
     /// The streamers that may be running a stream, each with how long (ms) it has been lost, if it is.
     ///
     /// One that has reported may run what it says; one that has not, or is not connected, may also run what the record
-    /// names it for. Only captures count, not restreams.
+    /// names it for. Only captures count, not restreams. One that has ended for good runs nothing.
     pub(super) fn may_run(&self, stream: &StreamId, now: Now) -> BTreeMap<String, Option<u64>> {
         self.may_run_among(stream, self.sessions_of(&stream.namespace).map(|(id, _)| id), now)
     }
@@ -28,7 +28,8 @@ impl Leader {
         let released = self.released.contains_key(stream);
         let observed = self.observed(now);
         let mut running = BTreeMap::new();
-        for (id, session) in streamers.filter_map(|id| self.sessions.get_key_value(id)) {
+        let there = streamers.filter_map(|id| self.sessions.get_key_value(id));
+        for (id, session) in there.filter(|(_, session)| !session.ended) {
             let name = &stream.name;
             let told = session.captures(name)
                 || session.have.get(name).is_some_and(|have| have.row.is_some())

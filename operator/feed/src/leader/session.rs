@@ -23,6 +23,10 @@ pub(super) struct Have {
 pub struct Session {
     pub(super) conn: Option<Conn>,
     pub(super) instance: Option<String>,
+    /// That instance is vouched for.
+    pub(super) verified: bool,
+    /// It has ended for good, and runs nothing any more.
+    pub(super) ended: bool,
     pub(super) waiting: Vec<Newcomer>,
     /// When the sidecar, or a newcomer that waits for its name, was last heard.
     pub(super) last_heard: u64,
@@ -234,6 +238,7 @@ impl Leader {
                     None => session.rejected.remove(&name),
                 };
             }
+            // Its name is free. What its streamer runs is no matter of that: it may live on without its sidecar.
             Up::Goodbye {} => session.left = true,
         }
     }

@@ -125,6 +125,9 @@ pub enum Input {
     WantsUnknown,
     /// Streamers that must be waited for by a new leader: those with `status.firstReady`.
     Expected { streamers: BTreeSet<StreamerId> },
+    /// Instances that have ended for good, by the name that they had: whoever ran them says that nothing of them runs any
+    /// more, and nobody brings them back under that name. In place of what was known.
+    Ended { instances: BTreeMap<StreamerId, String> },
     /// What the planner decided, with each change's urgency; given only when [`super::Leader::may_plan`].
     Plan { changes: Vec<(StreamId, Change, bool)>, held_removals: BTreeMap<String, u64> },
     /// A sidecar connected and was authenticated as `streamer`; `verified`: its instance is vouched for (a pod's uid).
@@ -272,6 +275,7 @@ impl super::Leader {
             Input::Wants { wants } => self.wants_changed(wants, now),
             Input::WantsUnknown => self.wants = None,
             Input::Expected { streamers } => self.expected = Some(streamers),
+            Input::Ended { instances } => self.hear_of_the_ended(instances),
             Input::Plan { changes, held_removals } => self.plan(changes, &held_removals, now, effects),
             Input::Connected { conn, streamer, verified, hello } => {
                 let newcomer = Newcomer::new(conn, streamer, verified, hello, self.observed(now));
@@ -346,6 +350,7 @@ impl super::Leader {
             hint: self.hint.take(),
             wants: self.wants.take(),
             expected: self.expected.take(),
+            ended: std::mem::take(&mut self.ended),
             highest_term: self.highest_term.max(self.term),
             stalled: self.stalled,
             last_step: self.last_step,

@@ -1,5 +1,6 @@
 //! Scenarios of the leader against an API kept in memory. Each rule has a test of its name.
 
+mod ended;
 pub(crate) mod feed;
 pub(crate) mod lease;
 mod sessions;
@@ -32,6 +33,7 @@ fn ring() -> KeyRing {
 fn hello(name: &str) -> Hello {
     Hello {
         version: 1,
+        oldest: None,
         program: "test".into(),
         namespace: "media".into(),
         streamer: name.into(),

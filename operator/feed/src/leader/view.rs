@@ -171,6 +171,7 @@ impl Leader {
                 (_, holder) => holder.and_then(|holder| holder.lost_for(Some(&stream.name), silence, alive, observed)),
             },
             not_polling: holder.is_some_and(|holder| holder.not_polling(&stream.name, silence, alive, observed)),
+            ended: holder.is_some_and(|holder| holder.ended),
             released: record.as_ref().is_some_and(|record| self.released.get(stream) == Some(&record.epoch)),
             releasing_for: since(&self.releasing_since)
                 .filter(|_| record.as_ref().is_some_and(|record| record.phase == Phase::Releasing)),
@@ -267,8 +268,8 @@ impl Leader {
             let silent = observed.saturating_sub(session.holder_heard) > silence;
             let supervised = session.lease_asked_at.is_some_and(|at| observed.saturating_sub(at) <= self.periods.kill);
             let supervised = (supervised, session.lease.and_then(|lease| lease.boots_with));
-            (id, lost, silent, session.reported, session.has_polled, session.waiting.is_empty(), supervised)
-                .hash(&mut hash);
+            let held = (session.reported, session.ended);
+            (id, lost, silent, held, session.has_polled, session.waiting.is_empty(), supervised).hash(&mut hash);
         }
         hash.finish()
     }

@@ -36,6 +36,7 @@ impl World {
             12 => self.break_streamer(at),
             13 => self.break_disk(at),
             14 if self.restores => self.copy_or_restore(),
+            15 if self.verified && !self.restores => self.end_pod(at),
             _ => self.edit(at),
         }
     }
@@ -75,6 +76,23 @@ impl World {
         let (first, second) = (self.sim.random.range(0, 2_000), self.sim.random.range(0, 6_000));
         self.sim.after(back + first, Event::StartSidecar(at, wiped));
         self.sim.after(back + second, Event::StartStreamer(at));
+    }
+
+    /// A pod ends for good, and its kubelet says so. A pod of that name comes all the same some day: with nothing.
+    fn end_pod(&mut self, at: usize) {
+        if !self.sidecars[at].process.up {
+            return;
+        }
+        self.kill_sidecar(at);
+        self.kill_streamer(at);
+        let streamer = &mut self.streamers[at];
+        (streamer.running, streamer.saved) = Default::default();
+        self.sim.say(|| format!("the pod of s{at} has ended"));
+        self.wishes.ended.insert(format!("s{at}"), self.sidecars[at].instance.clone());
+        self.declared();
+        let (back, later) = (self.a_while(), self.sim.random.range(0, 6_000));
+        self.sim.after(back, Event::StartSidecar(at, true));
+        self.sim.after(back + later, Event::StartStreamer(at));
     }
 
     fn freeze(&mut self, who: Who) {

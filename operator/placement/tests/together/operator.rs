@@ -235,6 +235,11 @@ impl World {
     fn observe(&mut self, at: usize, wishes: Arc<Wishes>) {
         let ready = wishes.ready.iter().map(|name| StreamerId { namespace: NAMESPACE.into(), name: name.clone() });
         self.operator_step(at, Input::Expected { streamers: ready.collect() });
+        let ended = wishes
+            .ended
+            .iter()
+            .map(|(name, instance)| (StreamerId { namespace: NAMESPACE.into(), name: name.clone() }, instance.clone()));
+        self.operator_step(at, Input::Ended { instances: ended.collect() });
         if wishes.unknown {
             self.operators[at].told = None;
             self.operator_step(at, Input::WantsUnknown);

@@ -119,7 +119,8 @@ impl World {
         self.sim.say(|| format!("sidecar s{at} starts{}", if wiped { ", wiped" } else { "" }));
         let (now, has_api) = (self.sim.now, self.streamers[at].habits.has_api);
         let sidecar = &mut self.sidecars[at];
-        if wiped || sidecar.instances == 0 {
+        let ended = self.wishes.ended.values().any(|instance| *instance == sidecar.instance);
+        if wiped || ended || sidecar.instances == 0 {
             sidecar.disk = Disk::default();
             sidecar.instances += 1;
             sidecar.instance = format!("s{at}-{}", sidecar.instances);

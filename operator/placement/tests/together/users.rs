@@ -44,6 +44,8 @@ pub(crate) struct Wishes {
     pub(crate) ready: BTreeSet<String>,
     /// `failover.after`, by media name.
     pub(crate) after: BTreeMap<String, u64>,
+    /// Instances of pods that have ended for good, by the Streamer's name.
+    pub(crate) ended: BTreeMap<String, String>,
     /// The list of Streams cannot be had.
     pub(crate) unknown: bool,
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -17,9 +17,10 @@ use weir_crds::streamer::Streamer;
 use super::lean::{Lean, entry, object_ref};
 use super::request::Failure;
 use super::store::{Listing, Store};
-use super::{Kubernetes, Scope, Shared};
+use super::{Kubernetes, Scope, Shared, pod};
 use crate::clock::now;
 use crate::cluster::{CREDENTIALS, Credentials, ObjectRef, Observed};
+use crate::inject::{INJECT, YES};
 use crate::token::{Kept, secret};
 
 /// How long one watch lasts before it is begun anew, in seconds: a connection that has died silently is noticed then.
@@ -143,6 +144,7 @@ impl Kubernetes {
             self.watch_secrets(index, &scope);
             self.watch_tokens(index, &scope);
             self.watch_namespaces(index, &scope);
+            self.watch_pods(index, &scope);
         }
         let publishing = publish(self.shared.clone(), sender);
         self.spawn(publishing);
@@ -242,6 +244,35 @@ impl Kubernetes {
                 drop(store);
                 if changed {
                     shared.published.notify_one();
+                    shared.changed.notify_one();
+                }
+            }
+        });
+    }
+}
+
+impl Kubernetes {
+    /// Pods with a sidecar, by their label: each that is deleted or ends.
+    fn watch_pods(&self, index: usize, scope: &Scope) {
+        let config = watcher::Config::default().labels(&format!("{INJECT}={YES}"));
+        let mut told = watched(scope.api::<Pod>(&self.client), config).told;
+        let (shared, name) = (self.shared.clone(), format!("Pods{scope}"));
+        self.spawn(async move {
+            while let Some(told) = told.recv().await {
+                let told = read_event(told, |pod| pod::facts(&pod));
+                let mut store = shared.store();
+                let Some(pods) = store.pods.get_mut(index) else {
+                    return;
+                };
+                let changed = match told {
+                    Told::Event(event) => pods.take(event),
+                    Told::Failed { why, .. } => {
+                        pods.fail(&format!("{name} cannot be watched: {why}"));
+                        true
+                    }
+                };
+                drop(store);
+                if changed {
                     shared.changed.notify_one();
                 }
             }

@@ -8,7 +8,7 @@ use weir_crds::streamer::Streamer;
 use weir_feed::record::StreamerId;
 
 use super::lean::Entry;
-use crate::cluster::{Credentials, Object, ObjectRef, Observed};
+use crate::cluster::{Credentials, Object, ObjectRef, Observed, Pod};
 use crate::token::{Hash, Kept};
 
 /// For how long (ms) an empty list is not believed where there was something: it is far more often something before the
@@ -97,7 +97,7 @@ impl<V> Listing<V> {
     }
 }
 
-/// How many deleted namespaces are remembered: the deletion of their Streams may be heard later.
+/// How many deleted namespaces are remembered (the deletion of their Streams may be heard later), and how many pods that had ended.
 const GONE: usize = 1024;
 
 /// The namespaces of one scope: whether each is being deleted.
@@ -137,6 +137,47 @@ impl Namespaces {
     }
 }
 
+/// The pods of one scope that have a sidecar.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    listing: Listing<Pod>,
+    /// Deleted when they had ended, as their kubelet does: that remains true.
+    ended: VecDeque<(ObjectRef, Pod)>,
+}
+
+impl Pods {
+    /// As [`Listing::take`].
+    pub(super) fn take(&mut self, event: Event<(ObjectRef, Pod)>) -> bool {
+        let gone: Vec<(ObjectRef, Pod)> = match &event {
+            Event::Delete(last) => vec![last.clone()],
+            Event::InitDone => {
+                let known = self.listing.known.iter().flatten();
+                let missing = known.filter(|(name, _)| !self.listing.arriving.contains_key(name));
+                missing.map(|(name, pod)| (name.clone(), pod.clone())).collect()
+            }
+            _ => vec![],
+        };
+        let changed = self.listing.take(event);
+        self.ended.extend(gone.into_iter().filter(|(_, pod)| pod.ended));
+        while self.ended.len() > GONE {
+            self.ended.pop_front();
+        }
+        changed
+    }
+
+    /// As [`Listing::fail`].
+    pub(super) fn fail(&mut self, problem: &str) {
+        let consequence = "the streams of a pod that ends move after their failover.after, and not before it goes";
+        self.listing.fail(format!("{problem}; {consequence}"), false);
+    }
+
+    /// Those that have ended, and over them those that there are.
+    fn seen(&self) -> Option<impl Iterator<Item = (&ObjectRef, &Pod)>> {
+        let known = self.listing.known.as_ref()?;
+        Some(self.ended.iter().map(|(name, pod)| (name, pod)).chain(known))
+    }
+}
+
 /// Everything seen, one listing for each scope.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -146,6 +187,7 @@ pub(super) struct Store {
     /// Streamers' tokens; `None`: a Secret of that type that holds none.
     pub(super) tokens: Vec<Listing<Option<Kept>>>,
     pub(super) namespaces: Vec<Namespaces>,
+    pub(super) pods: Vec<Pods>,
     /// The watch of Placements, which keeps no list here.
     pub(super) slices: Vec<Option<String>>,
 }
@@ -159,6 +201,7 @@ impl Store {
             secrets: std::iter::repeat_with(Listing::default).take(scopes).collect(),
             tokens: std::iter::repeat_with(Listing::default).take(scopes).collect(),
             namespaces: std::iter::repeat_with(Namespaces::default).take(scopes).collect(),
+            pods: std::iter::repeat_with(Pods::default).take(scopes).collect(),
             slices: vec![None; scopes],
         }
     }
@@ -169,9 +212,18 @@ impl Store {
             streams: whole(&self.streams, object),
             streamers: whole(&self.streamers, object),
             secrets: whole(&self.secrets, Credentials::clone),
+            pods: self.pods(),
             terminating: self.terminating(),
             problems: self.problems(),
         }
+    }
+
+    fn pods(&self) -> Option<BTreeMap<ObjectRef, Pod>> {
+        let mut pods = BTreeMap::new();
+        for scope in &self.pods {
+            pods.extend(scope.seen()?.map(|(name, pod)| (name.clone(), pod.clone())));
+        }
+        Some(pods)
     }
 
     fn terminating(&self) -> BTreeSet<String> {
@@ -200,7 +252,8 @@ impl Store {
         let secrets = self.secrets.iter().map(|listing| &listing.problem);
         let tokens = self.tokens.iter().map(|listing| &listing.problem);
         let namespaces = self.namespaces.iter().map(|scope| &scope.listing.problem);
-        let all = streams.chain(streamers).chain(secrets).chain(tokens).chain(namespaces);
+        let pods = self.pods.iter().map(|scope| &scope.listing.problem);
+        let all = streams.chain(streamers).chain(secrets).chain(tokens).chain(namespaces).chain(pods);
         all.chain(&self.slices).flatten().cloned().collect()
     }
 

@@ -62,7 +62,7 @@ async fn led() -> (tempfile::TempDir, Options) {
     let written = cluster.write_slice(&id, version, TERM, &[record()], None).await;
     assert!(matches!(written, Outcome::Done { .. }), "{written:?}");
     let s2 = StreamerId { namespace: "media".into(), name: "s2".into() };
-    cluster.register(&s2, &About { hostname: "s2.example.com".into(), addresses: vec![] }).await.unwrap();
+    cluster.register(&s2, &About { hostname: "s2.example.com".into(), addresses: vec![] }, None).await.unwrap();
     let options = Options {
         manifests,
         state,

@@ -133,6 +133,7 @@ impl Picture {
             streams: self.known.then(|| self.declared.streams.clone()),
             streamers: self.known.then_some(streamers),
             secrets: self.known.then(|| self.declared.secrets.clone()),
+            pods: None,
             terminating: BTreeSet::new(),
             problems: self.problems(),
         }

@@ -173,7 +173,7 @@ async fn statuses_come_back_in_the_objects_and_first_ready_survives() {
     let one = leader(&options).await;
     let mut observed = one.cluster.observe();
     let streamer = StreamerId { namespace: "media".into(), name: "s1".into() };
-    one.cluster.register(&streamer, &About::default()).await.unwrap();
+    one.cluster.register(&streamer, &About::default(), None).await.unwrap();
     let ready = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::from_second(5).unwrap());
     let status = StreamerStatus { first_ready: Some(ready.clone()), ..StreamerStatus::default() };
     one.cluster.write_status(&object("s1"), &Status::Streamer(status)).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_declared_streamer_wins_over_a_registered_one() {
     let (_dir, options) = site();
     let one = leader(&options).await;
     let streamer = StreamerId { namespace: "media".into(), name: "s1".into() };
-    one.cluster.register(&streamer, &About { hostname: "registered".into(), ..About::default() }).await.unwrap();
+    one.cluster.register(&streamer, &About { hostname: "registered".into(), ..About::default() }, None).await.unwrap();
     let hostname =
         |observed: &Observed| match observed.streamers.as_ref().and_then(|streamers| streamers.get(&object("s1"))) {
             Some(Object::Readable(streamer)) => streamer.hostname().to_owned(),

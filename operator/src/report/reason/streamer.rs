@@ -67,6 +67,14 @@ reasons! {
         "It gets no new streams and keeps those that it has; it is read again with every change",
         &[EDIT_STREAMER],
     );
+    TERMINATING = Reason::waits(
+        "Terminating",
+        Normal,
+        "Its pod is being deleted",
+        "It gets no new streams. With `weir.dev/drain-on-stop` those that it has move before it ends; the others wait for a pod of its name \
+         for as long as their `failover.after`, or move when it has ended where none comes back",
+        &[to("to see why", Act::Say("look at its pod and at what owns that"))],
+    );
     SCHEDULING_DISABLED = Reason::waits(
         "SchedulingDisabled",
         Normal,

@@ -181,6 +181,7 @@ fn streamer_conditions(reason: &Reason, declared: Declared) -> Vec<Condition> {
             let object = streamer_story::object("s1");
             return crate::report::malformed_streamer(&object, &story.old, (1, "it is bad"), declared, 0).conditions;
         }
+        "Terminating" => story.going = Some(streamer_story::pod(true, true)),
         "NeverSynced" => story.view().complete = false,
         "Behind" => (story.view().synced, story.behind_for) = (false, 60_000),
         "ReplicaNotWritten" => story.view().replica_error = Some("disk full".into()),

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::cluster::{Credentials, ObjectRef};
+use crate::cluster::{Credentials, ObjectRef, Pod};
 use serde_json::json;
 use weir_crds::condition::Condition;
 use weir_placement::plan::Note;
@@ -15,6 +15,7 @@ pub(in crate::report) struct Story {
     pub(in crate::report) view: Option<StreamerView>,
     pub(in crate::report) outlook: Option<StreamerOutlook>,
     pub(in crate::report) settling: bool,
+    pub(in crate::report) going: Option<Pod>,
     pub(in crate::report) withheld: Vec<(&'static str, Option<&'static str>)>,
     pub(in crate::report) behind_for: u64,
     pub(in crate::report) declared: Declared,
@@ -52,6 +53,7 @@ pub(in crate::report) fn well() -> Story {
         view: Some(view),
         outlook: Some(outlook),
         settling: false,
+        going: None,
         withheld: vec![],
         behind_for: 0,
         declared: Declared::WithKubectl,
@@ -68,6 +70,7 @@ impl Story {
             view: self.view.as_ref(),
             outlook: self.outlook.as_ref(),
             settling: self.settling,
+            going: self.going.as_ref(),
             withheld: &self.withheld,
             behind_for: self.behind_for,
             redactor: Redactor::new("media", &self.secrets),
@@ -96,6 +99,23 @@ pub(in crate::report) fn object(name: &str) -> ObjectRef {
 
 fn is(status: &str, reason: &str) -> (String, String) {
     (status.into(), reason.into())
+}
+
+pub(in crate::report) fn pod(returns: bool, drains: bool) -> Pod {
+    Pod { uid: "pod-1".into(), going: true, ended: false, returns, drains }
+}
+
+#[test]
+fn a_streamer_whose_pod_is_being_deleted_says_what_becomes_of_its_streams() {
+    for (returns, drains, then) in [
+        (true, false, "no new streams; what it still has when it ends waits"),
+        (false, false, "no new streams; what it still has when it ends moves at once"),
+        (true, true, "those that it has move before it ends"),
+    ] {
+        let told = Story { going: Some(pod(returns, drains)), ..well() };
+        assert_eq!(told.says(READY), is("False", "Terminating"));
+        assert!(told.condition(READY).message.contains(then), "{}", told.condition(READY).message);
+    }
 }
 
 #[test]

@@ -299,3 +299,31 @@ fn a_streamer_that_asks_no_more_proves_nothing_at_once() {
     rig.mark();
     assert!(released(&mut rig).is_empty());
 }
+
+#[test]
+fn a_streamer_may_end_when_everything_that_it_captured_has_let_go() {
+    let mut rig = capturing(true);
+    assert!(!rig.holder.has_let_go(), "it captures");
+    rig.delete("a", 7);
+    rig.mark();
+    rig.poll();
+    assert!(!rig.holder.has_let_go(), "it may still");
+    rig.read("boot", &["a"]);
+    assert!(!rig.holder.has_let_go(), "it does");
+    rig.read("boot", &[]);
+    assert!(rig.holder.has_let_go());
+    rig.hold("b", 9);
+    rig.mark();
+    assert!(rig.holder.has_let_go(), "held, and not running");
+    rig.read("boot", &["b"]);
+    assert!(!rig.holder.has_let_go(), "it may be its own, and is left alone");
+}
+
+#[test]
+fn who_does_not_know_what_its_streamer_captures_does_not_say_that_it_captures_nothing() {
+    assert!(!Rig::new(false).holder.has_let_go());
+    let mut rig = Rig::new(true);
+    rig.read("boot", &[]);
+    assert!(rig.holder.has_let_go(), "its API says so");
+    assert!(Rig::synced(false).holder.has_let_go(), "it was given nothing");
+}
