@@ -46,7 +46,8 @@
 - apiGroups: [weir.dev]
   resources: [placements]
   verbs: [get, list, watch, create, patch]
-# Passwords of sources. Only Secrets of type weir.dev/credentials are asked for; RBAC cannot tell types apart.
+# Passwords of sources, and hashes of tokens. Only Secrets of types weir.dev/credentials and weir.dev/streamer-token are asked for;
+# RBAC cannot tell types apart.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [list, watch]
