@@ -84,3 +84,30 @@ pub(crate) async fn a_standby_is_ready(node: &'static Node) -> Result<()> {
     ensure!(ready.trim() == "2 2", "operators and webhooks that are ready: {ready}");
     Ok(())
 }
+
+/// What the operator writes into what the chart rendered (the webhook's `caBundle`) is no drift: applied again, nothing would change.
+pub(crate) async fn what_the_operator_writes_is_no_drift(node: &'static Node) -> Result<()> {
+    let site = Site::shared(node).await?;
+    let path = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
+    let authorities = site.kubectl(&["get", "mutatingwebhookconfiguration", "weir-webhook", path]).await?;
+    ensure!(!authorities.is_empty(), "the operator has written no caBundle");
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), site.helm(&["get", "manifest", "weir", "--namespace", SYSTEM]).await?)?;
+    let manifest = file.path().to_str().context("no UTF-8")?;
+    let args = ["diff", "--server-side", "--field-manager=helm", "--filename", manifest];
+    let told = match site.kubectl(&args).await {
+        Ok(same) => same,
+        // It fails where there is a difference, and prints it.
+        Err(differs) => format!("{differs:#}"),
+    };
+    // Helm marks what is its own, over and above what it renders; a dry run counts what it does not change.
+    let changed = told
+        .lines()
+        .filter(|line| line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---"));
+    let (helms, others): (Vec<&str>, Vec<&str>) = changed
+        .partition(|line| line.contains("meta.helm.sh/") || line.trim_start_matches('-').trim() == "annotations:");
+    ensure!(!helms.is_empty(), "nothing was compared: {told}");
+    let others: Vec<&str> = others.into_iter().filter(|line| !line.contains("  generation: ")).collect();
+    ensure!(others.is_empty(), "{others:#?}");
+    Ok(())
+}

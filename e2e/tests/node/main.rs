@@ -8,6 +8,8 @@ mod installed;
 mod lifecycle;
 mod owner_killed;
 mod pod;
+mod pod_ends;
+mod replica;
 mod site;
 mod tokens;
 
@@ -43,15 +45,25 @@ fn trials() -> Vec<Trial> {
         trial("nothing_is_left_of_a_node_whose_owner_is_killed", owner_killed::nothing_is_left_of_a_node),
         trial("two_commands_capture_every_stream_once", installed::two_commands_capture_every_stream_once),
         trial("the_notes_say_what_to_type", installed::the_notes_say_what_to_type),
+        trial("what_the_operator_writes_is_no_drift", installed::what_the_operator_writes_is_no_drift),
         trial("a_standby_is_ready", installed::a_standby_is_ready),
         trial("a_deleted_pod_comes_back_to_its_streams", faults::a_deleted_pod_comes_back_to_its_streams),
         trial("streams_leave_a_pod_that_is_scaled_away", faults::streams_leave_a_pod_that_is_scaled_away),
         trial("a_killed_streamer_container_captures_again", faults::a_killed_streamer_container_captures_again),
         trial("a_killed_sidecar_container_stops_nothing", faults::a_killed_sidecar_container_stops_nothing),
         trial("a_kubelet_that_is_gone_stops_nothing", faults::a_kubelet_that_is_gone_stops_nothing),
+        trial(
+            "a_pod_that_nobody_brings_back_is_forgotten_at_once",
+            pod_ends::a_pod_that_nobody_brings_back_is_forgotten_at_once,
+        ),
+        trial("a_pod_that_drains_has_let_go_before_it_ends", pod_ends::a_pod_that_drains_has_let_go_before_it_ends),
         trial("an_upgrade_and_its_rollback_stop_nothing", lifecycle::an_upgrade_and_its_rollback_stop_nothing),
         trial("a_changed_definition_comes_with_an_upgrade", lifecycle::a_changed_definition_comes_with_an_upgrade),
         trial("without_an_operator_streams_go_on", lifecycle::without_an_operator_streams_go_on),
+        trial(
+            "a_pod_made_anew_without_an_operator_serves_from_its_volume",
+            replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
+        ),
         trial(
             "uninstalled_and_installed_again_nothing_moves",
             lifecycle::uninstalled_and_installed_again_nothing_moves,

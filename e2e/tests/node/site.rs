@@ -68,6 +68,13 @@ impl Site {
         kubectl(self.node, args).await
     }
 
+    /// As somebody applies a file.
+    pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        serde_json::to_writer(file.as_file(), object)?;
+        self.kubectl(&["apply", "--filename", file.path().to_str().context("no UTF-8")?]).await.map(drop)
+    }
+
     pub(crate) async fn helm(&self, args: &[&str]) -> Result<String> {
         let mut helm = self.node.helm();
         output(helm.current_dir(ROOT).args(args)).await

@@ -250,12 +250,12 @@ async fn slices_and_events_can_be_asked_for() {
     let list = one.cluster.list(Resource::Placements).await.unwrap();
     assert_eq!(list[0]["metadata"]["name"], "placement-7");
     fs::remove_file(options.state.join("placements/media/placement-7.json")).unwrap();
-    let mut last = seen.recv().await.unwrap();
+    let mut told = seen.recv().await.unwrap();
     // Our own write may be seen before.
-    while last.version.is_some() {
-        last = seen.recv().await.unwrap();
+    while told.version.is_some() {
+        told = seen.recv().await.unwrap();
     }
-    assert_eq!(last, SliceSeen { id, version: None, term: None });
+    assert_eq!(told, SliceSeen { id, version: None, term: None });
 
     let occurrence = Occurrence {
         kind: "Stream",
