@@ -15,16 +15,16 @@ const STREAMS: usize = 6;
 
 /// A pod of a Deployment is deleted: its streams are captured elsewhere long before `failover.after`, and its Streamer goes with it.
 pub(crate) async fn a_pod_that_nobody_brings_back_is_forgotten_at_once(node: &'static Node) -> Result<()> {
-    pod_is_deleted(Site::shared(node).await?, "ended", json!({}), "whose pod has ended").await
+    pod_is_deleted(Site::shared(node).await?, "ended", &json!({}), "whose pod has ended").await
 }
 
 /// With `weir.dev/drain-on-stop` they have moved before its streamer is ended.
 pub(crate) async fn a_pod_that_drains_has_let_go_before_it_ends(node: &'static Node) -> Result<()> {
     let drains = json!({ "weir.dev/drain-on-stop": "true" });
-    pod_is_deleted(Site::shared(node).await?, "drains", drains, "which has let go of it").await
+    pod_is_deleted(Site::shared(node).await?, "drains", &drains, "which has let go of it").await
 }
 
-async fn pod_is_deleted(site: &Site, purpose: &str, annotations: serde_json::Value, why: &str) -> Result<()> {
+async fn pod_is_deleted(site: &Site, purpose: &str, annotations: &serde_json::Value, why: &str) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let namespace = create_namespace(&site.client()?, purpose).await?;
     let streams: BTreeSet<String> = (0..STREAMS).map(|number| format!("{purpose}/{number}")).collect();
@@ -79,7 +79,7 @@ fn stream(namespace: &str, name: &str) -> serde_json::Value {
     })
 }
 
-fn deployment(site: &Site, namespace: &str, annotations: serde_json::Value) -> serde_json::Value {
+fn deployment(site: &Site, namespace: &str, annotations: &serde_json::Value) -> serde_json::Value {
     let labels = json!({ "app": "media", "weir.dev/inject": "true" });
     json!({
         "apiVersion": "apps/v1",
