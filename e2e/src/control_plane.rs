@@ -35,7 +35,7 @@ use tokio::sync::OnceCell;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-pub use self::binaries::{Program, binaries, pinned};
+pub use self::binaries::{Program, binaries, pinned, sources};
 use self::certificates::Certificates;
 pub(crate) use self::kubeconfig::CONTEXT;
 pub use self::objects::{PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token};

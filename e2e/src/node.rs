@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use self::configuration::Files;
 pub use self::world::{ADDRESS, FOLDER, from_outside};
 use crate::child::{Child, last_lines};
-use crate::control_plane::{CONTEXT, ControlPlane, Options, Program, pinned, until_ready};
+use crate::control_plane::{CONTEXT, ControlPlane, Options, Program, pinned, sources, until_ready};
 use crate::part::Part;
 
 /// The node's name.
@@ -253,13 +253,7 @@ async fn start_containerd(folder: &Path, archives: &[PathBuf]) -> Result<Part> {
 
 /// The folder of Kubernetes' own module, which its programs were built from.
 async fn kubernetes_sources() -> Result<PathBuf> {
-    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/control-plane");
-    let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", "k8s.io/kubernetes"]).current_dir(module).env("GOWORK", "off");
-    let output = go.output().await.context("cannot run go")?;
-    ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    Ok(told["Dir"].as_str().context("go mod download named no folder")?.into())
+    sources("control-plane", "k8s.io/kubernetes").await
 }
 
 fn scheduler_args(control_plane: &ControlPlane) -> Result<Vec<OsString>> {

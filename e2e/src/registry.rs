@@ -132,6 +132,34 @@ impl Registry {
         analysis::dark(&self.intervals(stream), from, to)
     }
 
+    /// For how long each of `streams` was dark since `since`: from the shortest to the longest.
+    pub fn dark_since<'a>(&self, streams: impl IntoIterator<Item = &'a String>, since: Duration) -> Vec<Duration> {
+        let now = self.now();
+        let sum = |stream: &String| {
+            let gaps = self.dark(stream, since, now);
+            gaps.iter().map(|gap| gap.to.saturating_sub(gap.from)).sum()
+        };
+        let mut dark: Vec<Duration> = streams.into_iter().map(sum).collect();
+        dark.sort();
+        dark
+    }
+
+    /// Whether `streams` have been read without a break, each by one streamer, since `since`.
+    pub fn ensure_undisturbed<'a>(
+        &self,
+        streams: impl IntoIterator<Item = &'a String>,
+        since: Duration,
+    ) -> anyhow::Result<()> {
+        for stream in streams {
+            let gaps = self.dark(stream, since, self.now());
+            anyhow::ensure!(gaps.is_empty(), "{stream} was dark: {gaps:?}");
+            let reads = self.intervals(stream);
+            let since: Vec<_> = reads.iter().filter(|read| read.to.is_none_or(|to| to > since)).collect();
+            anyhow::ensure!(since.len() == 1, "{stream} was read anew: {since:?}");
+        }
+        Ok(())
+    }
+
     /// How long each stream that was ever read stood dark between `from` and `to` (cut at now). One that was never read is not in it.
     pub fn dark_times(&self, from: Duration, to: Duration) -> BTreeMap<String, DarkTime> {
         let to = to.min(self.now());

@@ -337,14 +337,7 @@ impl Site {
 
     /// Whether `streams` have been read without a break, each by one streamer, since `since`.
     pub fn ensure_undisturbed<'a>(&self, streams: impl IntoIterator<Item = &'a String>, since: Duration) -> Result<()> {
-        for stream in streams {
-            let gaps = self.registry.dark(stream, since, self.registry.now());
-            ensure!(gaps.is_empty(), "{stream} was dark: {gaps:?}");
-            let reads = self.registry.intervals(stream);
-            let since: Vec<_> = reads.iter().filter(|read| read.to.is_none_or(|to| to > since)).collect();
-            ensure!(since.len() == 1, "{stream} was read anew: {since:?}");
-        }
-        Ok(())
+        self.registry.ensure_undisturbed(streams, since)
     }
 
     /// Whether no two have read any of `streams` at one instant since `since`, whatever else is excused.

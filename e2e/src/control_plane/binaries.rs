@@ -166,6 +166,17 @@ pub async fn pinned(programs: &[Program]) -> Result<Vec<PathBuf>> {
     programs.iter().map(file).collect()
 }
 
+/// The folder of a Go module's sources, of the version that our own module in `folder` pins.
+pub async fn sources(folder: &str, module: &str) -> Result<PathBuf> {
+    let mut go = tokio::process::Command::new("go");
+    go.args(["mod", "download", "-json", module]).env("GOWORK", "off");
+    let output = go.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).output().await;
+    let output = output.context("cannot run go")?;
+    ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    Ok(told["Dir"].as_str().context("go mod download named no folder")?.into())
+}
+
 /// The folder of `programs`, all of `module`, with each of them built.
 async fn built(module: Module, programs: &[Program]) -> Result<PathBuf> {
     let recipe = Recipe::read(module, &module.folder())?;

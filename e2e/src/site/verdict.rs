@@ -124,13 +124,6 @@ impl Site {
 
     /// For how long each of `streams` was dark since `since`: from the shortest to the longest.
     pub fn dark_since<'a>(&self, streams: impl IntoIterator<Item = &'a String>, since: Duration) -> Vec<Duration> {
-        let now = self.registry.now();
-        let sum = |stream: &String| {
-            let gaps = self.registry.dark(stream, since, now);
-            gaps.iter().map(|gap| gap.to.saturating_sub(gap.from)).sum()
-        };
-        let mut dark: Vec<Duration> = streams.into_iter().map(sum).collect();
-        dark.sort();
-        dark
+        self.registry.dark_since(streams, since)
     }
 }

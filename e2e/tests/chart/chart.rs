@@ -41,10 +41,15 @@ impl Helm {
     /// The same as objects.
     pub(crate) async fn objects(&self, values: &Value) -> Result<Vec<Value>> {
         let text = self.text(values).await?;
-        let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
-        let objects = documents.collect::<Result<Vec<_>, _>>().with_context(|| text.clone())?;
-        Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+        documents(&text).with_context(|| text.clone())
     }
+}
+
+/// The objects of a text of several.
+pub(crate) fn documents(yaml: &str) -> Result<Vec<Value>> {
+    let documents = serde_yaml::Deserializer::from_str(yaml).map(Value::deserialize);
+    let objects = documents.collect::<Result<Vec<_>, _>>()?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
 fn path(path: &Path) -> Result<&str> {

@@ -1,7 +1,6 @@
 //! What the chart makes of its values.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -11,9 +10,9 @@ use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use weir_crds::crds_yaml;
-use weir_e2e::control_plane::{ControlPlane, apply_crds};
+use weir_e2e::control_plane::{ControlPlane, apply_crds, sources};
 
-use super::chart::{CHART, Helm, every_value, shown};
+use super::chart::{CHART, Helm, documents, every_value, shown};
 
 #[tokio::test]
 async fn an_api_server_takes_every_object() -> Result<()> {
@@ -159,12 +158,6 @@ fn name(object: &Value) -> String {
     format!("{} {}", object["kind"], object["metadata"]["name"])
 }
 
-fn documents(yaml: &str) -> Result<Vec<Value>> {
-    use serde::Deserialize as _;
-    let documents = serde_yaml::Deserializer::from_str(yaml).map(Value::deserialize);
-    Ok(documents.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|object| !object.is_null()).collect())
-}
-
 /// As `kubectl apply --server-side --dry-run=server --validate=strict`.
 async fn dry_run(client: &Client, object: &Value) -> Result<()> {
     let (group, version) = match object["apiVersion"].as_str().context("no apiVersion")?.split_once('/') {
@@ -196,13 +189,8 @@ async fn dry_run(client: &Client, object: &Value) -> Result<()> {
 
 /// The definitions of what the chart has for the Prometheus operator.
 async fn prometheus_operator() -> Result<String> {
-    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/prometheus-operator");
-    let mut go = tokio::process::Command::new("go");
-    go.args(["mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator"]);
-    let output = go.current_dir(module).env("GOWORK", "off").output().await.context("cannot run go")?;
-    let told: Value = serde_json::from_slice(&output.stdout)?;
-    let folder = told["Dir"].as_str().with_context(|| format!("go mod download: {told}"))?;
-    let folder = PathBuf::from(folder).join("example/prometheus-operator-crd");
+    let folder = sources("prometheus-operator", "github.com/prometheus-operator/prometheus-operator").await?;
+    let folder = folder.join("example/prometheus-operator-crd");
     let file = |kind: &str| std::fs::read_to_string(folder.join(format!("monitoring.coreos.com_{kind}.yaml")));
     Ok([file("servicemonitors")?, file("podmonitors")?, file("prometheusrules")?].join("\n---\n"))
 }

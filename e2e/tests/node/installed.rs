@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use weir_e2e::node::Node;
-use weir_e2e::site::until;
+use weir_e2e::site::{condition_of, until};
 
 use crate::site::{MEDIA, SYSTEM, Site};
 
@@ -27,7 +27,7 @@ pub(crate) async fn two_commands_capture_every_stream_once(node: &'static Node) 
     until("kubectl get wsr shows how much each captures", async || {
         for streamer in site.list("streamers.weir.dev").await? {
             let name = streamer["metadata"]["name"].as_str().context("no name")?;
-            let ready = condition(&streamer, "Ready").context("no condition Ready")?;
+            let ready = condition_of(&streamer, "Ready").context("no condition Ready")?;
             ensure!(ready["status"] == "True", "{name} is not ready: {ready}");
         }
         Ok(())
@@ -54,10 +54,6 @@ async fn shown(site: &Site) -> Result<BTreeMap<String, String>> {
         Some((name.to_owned(), stream["status"]["streamer"].as_str()?.to_owned()))
     });
     Ok(shown.collect())
-}
-
-fn condition<'a>(object: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
 /// Each command that NOTES.txt tells to type can be typed.

@@ -108,14 +108,7 @@ impl Site {
         streams: impl IntoIterator<Item = &'a String>,
         since: Duration,
     ) -> Result<()> {
-        for stream in streams {
-            let gaps = self.registry.dark(stream, since, self.registry.now());
-            ensure!(gaps.is_empty(), "{stream} was dark: {gaps:?}");
-            let reads = self.registry.intervals(stream);
-            let reads: Vec<_> = reads.iter().filter(|read| read.to.is_none_or(|to| to > since)).collect();
-            ensure!(reads.len() == 1, "{stream} was read anew: {reads:?}");
-        }
-        Ok(())
+        self.registry.ensure_undisturbed(streams, since)
     }
 
     /// Nothing was ever captured twice: here nobody is cut off.
@@ -125,14 +118,9 @@ impl Site {
         Ok(())
     }
 
-    /// Longest and median time for which any of `streams` was dark since `since`, for the README's table.
+    /// Median and longest time for which any of `streams` was dark since `since`, for the README's table.
     pub(crate) fn tell_dark(&self, what: &str, streams: &BTreeSet<String>, since: Duration) {
-        let now = self.registry.now();
-        let dark = |stream: &String| -> Duration {
-            self.registry.dark(stream, since, now).iter().map(|gap| gap.to.saturating_sub(gap.from)).sum()
-        };
-        let mut times: Vec<Duration> = streams.iter().map(dark).collect();
-        times.sort_unstable();
+        let times = self.registry.dark_since(streams, since);
         let median = times.get(times.len() / 2).copied().unwrap_or_default();
         let worst = times.last().copied().unwrap_or_default();
         eprintln!("{what}: dark: median {median:.1?}, worst {worst:.1?} of {} streams", streams.len());
