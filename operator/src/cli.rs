@@ -217,6 +217,9 @@ pub struct SidecarArgs {
     /// The audience of the sidecars' ServiceAccount tokens, as the operator's.
     #[arg(long, value_name = "AUDIENCE", default_value = "weir.dev")]
     pub token_audience: String,
+    /// The operator's --period-kill: with weir.dev/lease-probe no pod is made that could capture for longer [default: 20s].
+    #[arg(long = "period-kill", value_name = "DURATION")]
+    kill: Option<Duration>,
 }
 
 impl SidecarArgs {
@@ -228,6 +231,7 @@ impl SidecarArgs {
             feed: self.feed.clone(),
             audience: self.token_audience.clone(),
             ca_config_map: self.ca_config_map.clone(),
+            kill: self.kill.unwrap_or(Duration::from_ms(Periods::default().kill)),
         }
     }
 }

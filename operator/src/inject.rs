@@ -2,6 +2,7 @@
 //!
 //! Nothing of the pod that was there is changed, but for the streamer's `config_external`; what was done stands in an annotation.
 
+mod lease_probe;
 pub mod offline;
 mod sidecar;
 #[cfg(test)]
@@ -9,8 +10,9 @@ pub(crate) mod tests;
 pub mod wishes;
 
 use json_patch::Patch;
-use k8s_openapi::api::core::v1::{Container, EnvVar, LifecycleHandler, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, LifecycleHandler, Pod};
 use serde_json::Value;
+use weir_crds::Duration;
 
 use self::sidecar::{PROJECTED, REPLICA};
 use self::wishes::Wishes;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub audience: String,
     /// The ConfigMap of the pod's namespace that has the feed's certificates in `ca.crt`.
     pub ca_config_map: String,
+    /// The operator's `--period-kill`: a streamer without a lease is dead by then.
+    pub kill: Duration,
 }
 
 /// Why a pod cannot be injected: a sentence that says what to do.
@@ -106,7 +110,8 @@ fn inject(mut pod: Pod, settings: &Settings) -> Result<Pod, Refusal> {
     let streamer = streamer(&mut spec.containers, &wishes)?;
     config_external(streamer, &wishes)?;
     if wishes.lease_probe {
-        lease_probe(streamer, &wishes)?;
+        lease_probe::check_grace_period(spec.termination_grace_period_seconds, settings.kill)?;
+        lease_probe::put(streamer, &wishes)?;
     }
     if wishes.drain_on_stop {
         drain_on_stop(streamer, &wishes)?;
@@ -165,29 +170,6 @@ fn config_external(streamer: &mut Container, wishes: &Wishes) -> Result<(), Refu
 
 /// What the streamer shows its sidecar where others could ask it too.
 const LISTEN_KEY: &str = "WEIR_LISTEN_KEY";
-
-/// The kubelet kills a streamer that goes on without a lease, within `--period-kill`.
-fn lease_probe(streamer: &mut Container, wishes: &Wishes) -> Result<(), Refusal> {
-    if streamer.liveness_probe.is_some() {
-        return refuse(format!(
-            "{}: the container {} has a liveness probe of its own, and Kubernetes knows one: remove it, or have it ask \
-             http://127.0.0.1:{}/lease as well",
-            wishes::LEASE_PROBE,
-            streamer.name,
-            wishes.http_port
-        ));
-    }
-    streamer.liveness_probe = Some(Probe {
-        http_get: Some(sidecar::get("/lease", wishes.http_port)),
-        period_seconds: Some(3),
-        failure_threshold: Some(4),
-        timeout_seconds: Some(1),
-        // 3 × 4 + 1 + 3 s are less than the 20 s of `--period-kill`.
-        termination_grace_period_seconds: Some(3),
-        ..Probe::default()
-    });
-    Ok(())
-}
 
 /// The kubelet ends the streamer when its streams have moved, or the pod's grace period is over.
 fn drain_on_stop(streamer: &mut Container, wishes: &Wishes) -> Result<(), Refusal> {

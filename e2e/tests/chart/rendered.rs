@@ -154,6 +154,23 @@ async fn named_namespaces_are_all_that_is_looked_into() -> Result<()> {
     Ok(())
 }
 
+/// The webhook holds pods against the period that the operator waits for.
+#[tokio::test]
+async fn operator_and_webhook_have_the_same_period_to_kill() -> Result<()> {
+    let helm = Helm::get().await?;
+    for (values, given) in [(json!({}), None), (json!({"operator": {"periods": {"kill": "45s"}}}), Some("45s"))] {
+        for name in ["weir-operator", "weir-webhook"] {
+            let objects = helm.objects(&values).await?;
+            let is = |of: &&Value| of["kind"] == "Deployment" && of["metadata"]["name"] == name;
+            let deployment = objects.iter().find(is).with_context(|| format!("no {name}"))?;
+            let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().context("no args")?;
+            let kill = args.iter().filter_map(Value::as_str).find_map(|arg| arg.strip_prefix("--period-kill="));
+            ensure!(kill == given, "{name}: {kill:?}, not {given:?}");
+        }
+    }
+    Ok(())
+}
+
 fn name(object: &Value) -> String {
     format!("{} {}", object["kind"], object["metadata"]["name"])
 }

@@ -9,6 +9,7 @@ pub(crate) fn settings() -> Settings {
         feed: vec!["https://weir-feed.weir-system.svc:9443".into()],
         audience: "weir.dev".into(),
         ca_config_map: "weir-ca".into(),
+        kill: weir_crds::Duration::from_ms(20_000),
     }
 }
 
@@ -25,6 +26,7 @@ fn pod(annotations: &Value) -> Value {
             ],
             "initContainers": [{"name": "istio-proxy", "image": "istio:1", "restartPolicy": "Always"}],
             "volumes": [{"name": "archive", "emptyDir": {}}],
+            "terminationGracePeriodSeconds": 7,
         },
     })
 }
@@ -127,6 +129,31 @@ fn the_kubelet_kills_within_what_the_operator_waits_for() {
     let dead =
         of("periodSeconds") * of("failureThreshold") + of("timeoutSeconds") + of("terminationGracePeriodSeconds");
     assert!(dead * 1_000 < weir_feed::periods::Periods::default().kill, "{probe}");
+}
+
+/// Nobody probes a pod that is being deleted: if that happens when its probe is about to fail, it has its grace period over and above.
+#[test]
+fn a_pod_that_could_outlive_its_lease_while_it_is_deleted_is_refused() {
+    let with = |grace: &Value, kill: u64| {
+        let mut pod = pod(&json!({"weir.dev/lease-probe": "true"}));
+        pod["spec"]["terminationGracePeriodSeconds"] = grace.clone();
+        let settings = Settings { kill: Duration::from_ms(kill), ..settings() };
+        patch(&pod, &settings).map(drop).map_err(|refusal| refusal.to_string())
+    };
+    for (grace, kill) in [(json!(7), 20_000), (json!(0), 20_000), (json!(null), 43_000), (json!(60), 73_999)] {
+        assert_eq!(with(&grace, kill), Ok(()), "{grace} {kill}");
+    }
+    let sentence = with(&json!(8), 20_000).unwrap_err();
+    assert!(sentence.contains("to 7 or less, or make the operator's --period-kill at least 21s"), "{sentence}");
+    let sentence = with(&json!(null), 20_000).unwrap_err();
+    assert!(sentence.contains("of 30 s, Kubernetes' default,") && sentence.contains("at least 43s"), "{sentence}");
+    assert!(with(&json!(20), 20_999).is_err() && with(&json!(60), 72_999).is_err());
+    let sentence = with(&json!(1), 15_999).unwrap_err();
+    assert!(sentence.contains("up to 16 s") && sentence.contains("is 15s999ms: make that longer"), "{sentence}");
+    // Who asks for no probe may have any.
+    let mut without = pod(&json!({}));
+    without["spec"]["terminationGracePeriodSeconds"] = json!(3_600);
+    injected(without);
 }
 
 #[test]
