@@ -38,7 +38,7 @@ use tracing::subscriber::NoSubscriber;
 pub use self::binaries::{Program, binaries, pinned, sources};
 use self::certificates::Certificates;
 pub(crate) use self::kubeconfig::CONTEXT;
-pub use self::objects::{PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token};
+pub use self::objects::{MADE_HERE, PodToken, apply_crds, create_namespace, pod_bound_token, service_account_token};
 use crate::child::Child;
 use crate::part::Part;
 use crate::scratch_folder::ScratchFolder;
@@ -112,8 +112,8 @@ impl ControlPlane {
         // a static, but the watchdogs see this process end.
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         let start = || async {
-            match std::env::var_os(EXISTING).filter(|path| !path.is_empty()) {
-                Some(path) => Self::existing(Path::new(&path)).await,
+            match existing_kubeconfig() {
+                Some(path) => Self::existing(&path).await,
                 None => Self::start(Options::default()).await,
             }
         };
@@ -317,6 +317,11 @@ impl ControlPlane {
         };
         until_ready(child, ask).await
     }
+}
+
+/// `WEIR_E2E_KUBECONFIG`, if it is set: the kubeconfig of a cluster that is there.
+pub(crate) fn existing_kubeconfig() -> Option<PathBuf> {
+    std::env::var_os(EXISTING).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Asks until the answer is yes, the process has ended, or the time is up.

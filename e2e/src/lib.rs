@@ -2,6 +2,7 @@
 
 pub mod api_proxy;
 pub mod child;
+pub mod cluster;
 pub mod control_plane;
 pub mod demo;
 pub mod feed_peer;
@@ -15,3 +16,4 @@ pub mod scratch_folder;
 pub mod site;
 pub mod small_disk;
 pub mod streamer;
+pub mod tools;

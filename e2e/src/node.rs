@@ -16,14 +16,13 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::{Api, Client};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::Command;
-use tokio::sync::OnceCell;
 
 use self::configuration::Files;
 pub use self::world::{ADDRESS, FOLDER, from_outside};
 use crate::child::{Child, last_lines};
 use crate::control_plane::{CONTEXT, ControlPlane, Options, Program, pinned, sources, until_ready};
 use crate::part::Part;
+use crate::tools::Tools;
 
 /// The node's name.
 pub const NAME: &str = "node-0";
@@ -44,7 +43,7 @@ pub struct Node {
     containerd: Part,
     /// Scheduler, kube-proxy, CoreDNS.
     others: Vec<Part>,
-    programs: Programs,
+    tools: Tools,
     folder: PathBuf,
 }
 
@@ -53,14 +52,13 @@ struct Programs {
     scheduler: PathBuf,
     kubelet: PathBuf,
     proxy: PathBuf,
-    kubectl: PathBuf,
     dns: PathBuf,
-    helm: PathBuf,
 }
 
 /// Runs `within` in a world of its own, which ends when it returns: this program starts itself once more there, with
 /// the same arguments. It is an error, which says what is missing, if this machine cannot have a node.
 pub fn enter(within: impl FnOnce() -> ExitCode) -> Result<ExitCode> {
+    use Program::{Etcd, Helm, KubeApiserver, KubeControllerManager, Kubectl};
     if std::env::var_os(FOLDER).is_some() {
         return Ok(within());
     }
@@ -69,20 +67,13 @@ pub fn enter(within: impl FnOnce() -> ExitCode) -> Result<ExitCode> {
     // No network leads out of a world: what has to be built or downloaded is so before.
     tokio::runtime::Runtime::new()?.block_on(async {
         Programs::get().await?;
-        pinned(&[Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager]).await?;
+        pinned(&[Etcd, KubeApiserver, KubeControllerManager, Kubectl, Helm]).await?;
         kubernetes_sources().await
     })?;
     world::run_again()
 }
 
 impl Node {
-    /// The one that the tests of this process share, with the images of `just images`: the first who asks starts it.
-    pub async fn shared() -> Result<&'static Self> {
-        static SHARED: OnceCell<Node> = OnceCell::const_new();
-        let start = || async { Self::start(&archives()?).await };
-        SHARED.get_or_try_init(start).await
-    }
-
     /// Starts one, and returns when it is ready and has the images of `archives`.
     pub async fn start(archives: &[PathBuf]) -> Result<Self> {
         let folder = world::folder()?;
@@ -99,7 +90,8 @@ impl Node {
             part.start()?;
         }
         let kubelet = Part::new(&programs.kubelet, &folder, kubelet_args(&folder, &control_plane)?);
-        let node = Self { control_plane, kubelet, containerd, others: others.into(), programs, folder };
+        let tools = Tools::new(control_plane.kubeconfig_path(), &folder).await?;
+        let node = Self { control_plane, kubelet, containerd, others: others.into(), tools, folder };
         node.await_dns().await?;
         node.start_kubelet().await?;
         Ok(node)
@@ -115,19 +107,9 @@ impl Node {
         self.control_plane.client()
     }
 
-    /// `kubectl`, as the administrator.
-    pub fn kubectl(&self) -> Command {
-        self.command(&self.programs.kubectl)
-    }
-
-    /// `helm`, as the administrator.
-    pub fn helm(&self) -> Command {
-        let mut helm = self.command(&self.programs.helm);
-        for (name, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
-        {
-            helm.env(name, self.folder.join("helm").join(folder));
-        }
-        helm
+    /// `kubectl` and `helm`, as the administrator.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     /// Gives an image of `just images` another tag.
@@ -182,26 +164,20 @@ impl Node {
         };
         until_ready(&dns, ask).await
     }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.env("KUBECONFIG", self.control_plane.kubeconfig_path());
-        command
-    }
 }
 
 impl Programs {
     async fn get() -> Result<Self> {
-        use Program::{CoreDns, Helm, KubeProxy, KubeScheduler, Kubectl, Kubelet};
-        let files = pinned(&[KubeScheduler, Kubelet, KubeProxy, Kubectl, CoreDns, Helm]).await?;
-        let files: [PathBuf; 6] = files.try_into().ok().context("not every program was built")?;
-        let [scheduler, kubelet, proxy, kubectl, dns, helm] = files;
-        Ok(Self { scheduler, kubelet, proxy, kubectl, dns, helm })
+        use Program::{CoreDns, KubeProxy, KubeScheduler, Kubelet};
+        let files = pinned(&[KubeScheduler, Kubelet, KubeProxy, CoreDns]).await?;
+        let files: [PathBuf; 4] = files.try_into().ok().context("not every program was built")?;
+        let [scheduler, kubelet, proxy, dns] = files;
+        Ok(Self { scheduler, kubelet, proxy, dns })
     }
 }
 
 /// The archives that `just images` has written.
-fn archives() -> Result<Vec<PathBuf>> {
+pub fn archives() -> Result<Vec<PathBuf>> {
     let folder = match std::env::var_os(IMAGES) {
         Some(folder) => PathBuf::from(folder),
         None => target()?.join("images"),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use weir_e2e::node::{Node, enter, from_outside};
+use weir_e2e::node::{Node, archives, enter, from_outside};
 
 /// Runs a Kubernetes node until Ctrl-C, with the images of `just images`. Nothing of it stays. Needs root.
 #[derive(Parser)]
@@ -31,12 +31,12 @@ fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let until_told = async {
-        let node = Node::shared().await?;
+        let node = Node::start(&archives()?).await?;
         println!("The node is ready. Before every command, to run it there:");
         println!("    {}", from_outside()?);
         println!("    export KUBECONFIG={}", node.control_plane().kubeconfig_path().display());
-        println!("    kubectl is {}", node.kubectl().as_std().get_program().display());
-        println!("    helm is {}", node.helm().as_std().get_program().display());
+        println!("    kubectl is {}", node.tools().kubectl().as_std().get_program().display());
+        println!("    helm is {}", node.tools().helm().as_std().get_program().display());
         println!("Ctrl-C ends it and removes its data.");
         std::future::pending::<Result<()>>().await
     };

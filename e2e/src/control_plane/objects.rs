@@ -22,10 +22,18 @@ const ADDRESS: &str = "192.0.2.1";
 /// Who applies, in `managedFields`.
 const FIELD_MANAGER: &str = "weir-e2e";
 
+/// The label of namespaces that were made here.
+pub const MADE_HERE: &str = "app.kubernetes.io/managed-by=weir-e2e";
+
 /// Makes a namespace whose unique name starts with `prefix` and a hyphen, and returns its name.
 pub async fn create_namespace(client: &Client, prefix: &str) -> Result<String> {
+    let labels = MADE_HERE.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     let namespace = Namespace {
-        metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{prefix}-")),
+            labels: Some(labels.into_iter().collect()),
+            ..ObjectMeta::default()
+        },
         ..Namespace::default()
     };
     let api = Api::<Namespace>::all(client.clone());

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
+
+use crate::tools::output;
 
 /// What a pod's containers share: `pause`, under a name of our own.
 pub(super) const SANDBOX: &str = "weir.dev/pause:local";
@@ -18,7 +20,7 @@ pub(super) async fn sandbox_archive(kubernetes: &Path, folder: &Path) -> Result<
     let source = kubernetes.join("build/pause/linux/pause.c");
     let mut cc = Command::new("cc");
     cc.args(["-Os", "-static", "-DVERSION=local", "-o"]).arg(folder.join("pause")).arg(source);
-    run(&mut cc).await?;
+    output(&mut cc).await?;
     tar(&folder, "layer.tar", &["pause"]).await?;
     let digest = Sha256::digest(fs::read(folder.join("layer.tar"))?);
     let mut layer = "sha256:".to_owned();
@@ -45,24 +47,19 @@ pub(super) async fn sandbox_archive(kubernetes: &Path, folder: &Path) -> Result<
 pub(super) async fn import(socket: &Path, archive: &Path) -> Result<()> {
     let mut ctr = Command::new("ctr");
     ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
-    run(&mut ctr).await.with_context(|| format!("{} cannot be imported", archive.display()))
+    output(&mut ctr).await.with_context(|| format!("{} cannot be imported", archive.display()))?;
+    Ok(())
 }
 
 /// Gives an image another name.
 pub(super) async fn tag(socket: &Path, image: &str, other: &str) -> Result<()> {
     let mut ctr = Command::new("ctr");
     ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "tag", "--force", image, other]);
-    run(&mut ctr).await
+    output(&mut ctr).await?;
+    Ok(())
 }
 
 async fn tar(folder: &Path, archive: &str, files: &[&str]) -> Result<()> {
-    run(Command::new("tar").arg("-C").arg(folder).args(["-cf", archive]).args(files).current_dir(folder)).await
-}
-
-pub(super) async fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().await;
-    let output = output.with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{:?}: {}: {}", command.as_std(), output.status, told.trim_end());
+    output(Command::new("tar").arg("-C").arg(folder).args(["-cf", archive]).args(files).current_dir(folder)).await?;
     Ok(())
 }

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
+use crate::containers;
 use crate::site::{CHART, MEDIA, SYSTEM, Site};
 
 /// One for a further name is made at once, and renewed two thirds of a minute later: no operator is started anew for that, no stream is
 /// dark, and a sidecar that has to connect again can.
-pub(crate) async fn a_certificate_is_renewed_under_connections(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_certificate_is_renewed_under_connections(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let mut seen = BTreeSet::from([stored(site).await?]);
     let flags = ["--set", "certificates.lifetime=60s", "--set", "feed.dnsNames={feed.example.com}"];
@@ -26,7 +25,7 @@ pub(crate) async fn a_certificate_is_renewed_under_connections(node: &'static No
         .await?;
     }
     // Of a pod whose containers no other test kills: a kubelet waits longer each time.
-    site.kill_container("media-3", "weir-sidecar", "weir-sidecar").await?;
+    containers::kill(site, "media-3", "weir-sidecar", "weir-sidecar").await?;
     let ready = ["--namespace", MEDIA, "wait", "--for=condition=Ready", "streamers.weir.dev", "--all", "--timeout=1m"];
     site.kubectl(&ready).await?;
     let tested = site.helm(&["test", "weir", "--namespace", SYSTEM, "--timeout=1m"]).await?;

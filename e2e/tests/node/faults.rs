@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
+use crate::containers;
 use crate::site::{MEDIA, PATIENCE, Site};
 
 const STREAMER: &str = "media-1";
 
 /// It is back under its name before `failover.after`: nothing moves.
-pub(crate) async fn a_deleted_pod_comes_back_to_its_streams(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_deleted_pod_comes_back_to_its_streams(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
     let before = site.readers();
     let lost = site.read_by(STREAMER);
@@ -32,8 +31,7 @@ pub(crate) async fn a_deleted_pod_comes_back_to_its_streams(node: &'static Node)
 }
 
 /// Scaled down it does not come back: everything moves.
-pub(crate) async fn streams_leave_a_pod_that_is_scaled_away(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn streams_leave_a_pod_that_is_scaled_away(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
     let away = "media-3";
     let lost = site.read_by(away);
@@ -56,11 +54,10 @@ pub(crate) async fn streams_leave_a_pod_that_is_scaled_away(node: &'static Node)
     site.ensure_never_twice()
 }
 
-pub(crate) async fn a_killed_streamer_container_captures_again(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_killed_streamer_container_captures_again(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
     let (before, lost, killed) = (site.readers(), site.read_by(STREAMER), site.registry.now());
-    site.kill_container(STREAMER, "streamer", "weir-streamer-sim").await?;
+    containers::kill(site, STREAMER, "streamer", "weir-streamer-sim").await?;
     site.await_captured_once().await?;
     ensure!(site.readers() == before, "something moved: {:?}, before {before:?}", site.readers());
     site.ensure_undisturbed(site.streams.difference(&lost), killed)?;
@@ -68,10 +65,9 @@ pub(crate) async fn a_killed_streamer_container_captures_again(node: &'static No
     site.ensure_never_twice()
 }
 
-pub(crate) async fn a_killed_sidecar_container_stops_nothing(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_killed_sidecar_container_stops_nothing(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
-    site.kill_container(STREAMER, "weir-sidecar", "weir-sidecar").await?;
+    containers::kill(site, STREAMER, "weir-sidecar", "weir-sidecar").await?;
     let name = format!("streamer.weir.dev/{STREAMER}");
     let ready = ["--namespace", MEDIA, "wait", "--for=condition=Ready", &name, "--timeout=1m"];
     site.kubectl(&ready).await?;
@@ -79,10 +75,9 @@ pub(crate) async fn a_killed_sidecar_container_stops_nothing(node: &'static Node
     site.ensure_never_twice()
 }
 
-pub(crate) async fn a_kubelet_that_is_gone_stops_nothing(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_kubelet_that_is_gone_stops_nothing(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
-    let before: BTreeSet<String> = uids(site).await?;
+    let (before, node) = (uids(site).await?, site.cluster.node()?);
     node.stop_kubelet().await?;
     // An operator is told as well: it leads on, or another one does.
     let pods = ["--namespace", MEDIA, "annotate", "wst", "clock", "example.com/looked=yes", "--overwrite"];

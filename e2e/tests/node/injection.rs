@@ -6,16 +6,14 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use weir_e2e::control_plane::create_namespace;
-use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
 use crate::lifecycle::scale;
-use crate::site::{CHART, SYSTEM, Site};
+use crate::site::{CHART, MEDIA, SYSTEM, Site};
 
 const LABEL: &str = "weir.dev/inject";
 
-pub(crate) async fn a_pod_gets_its_sidecar_without_an_operator(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_pod_gets_its_sidecar_without_an_operator(site: &'static Site) -> Result<()> {
     scale(site, "operator", 0).await?;
     ensure_injected(site, "no-operator").await?;
     scale(site, "operator", 2).await
@@ -30,8 +28,7 @@ pub(crate) async fn ensure_injected(site: &Site, purpose: &str) -> Result<()> {
 }
 
 /// A labelled pod is not made without its sidecar; nobody else's is touched.
-pub(crate) async fn while_the_webhook_is_away_only_labelled_pods_wait(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn while_the_webhook_is_away_only_labelled_pods_wait(site: &'static Site) -> Result<()> {
     let pods = pods(site, "no-webhook").await?;
     scale(site, "webhook", 0).await?;
     let refused = create(&pods, &pod("labelled", true)).await.err().context("it was made without its sidecar")?;
@@ -50,8 +47,7 @@ pub(crate) async fn while_the_webhook_is_away_only_labelled_pods_wait(node: &'st
 }
 
 /// What the vendor's operator sets from `configExternalUrl`.
-pub(crate) async fn a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence(site: &'static Site) -> Result<()> {
     let pods = pods(site, "own-backend").await?;
     let mut own = pod("own", true);
     own["spec"]["containers"][0]["env"] = json!([{ "name": "STREAMER_CONFIG_EXTERNAL", "value": "http://elsewhere" }]);
@@ -63,18 +59,17 @@ pub(crate) async fn a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence(n
     Ok(())
 }
 
-pub(crate) async fn a_namespace_that_is_not_watched_is_left_alone(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_namespace_that_is_not_watched_is_left_alone(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let elsewhere = pods(site, "elsewhere").await?;
-    site.upgrade(CHART, &["--set", "namespaces={default}"]).await?;
+    site.upgrade(CHART, &["--set", &format!("namespaces={{{MEDIA}}}")]).await?;
     let pod = create(&elsewhere, &pod("labelled", true)).await?;
     ensure!(!has_sidecar(&pod), "its namespace is nobody's concern");
     let path = "--output=jsonpath={.items[*].metadata.namespace}";
     let authorities = site
         .kubectl(&["get", "configmaps", "--all-namespaces", "--field-selector=metadata.name=weir-ca", path])
         .await?;
-    ensure!(authorities.split_whitespace().any(|namespace| namespace == "default"), "{authorities}");
+    ensure!(authorities.split_whitespace().any(|namespace| namespace == MEDIA), "{authorities}");
     ensure!(
         !site.operator_logs().await?.contains("is forbidden"),
         "a right is missing: {}",

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use weir_e2e::node::Node;
 use weir_e2e::site::{condition_of, until};
 
 use crate::site::{MEDIA, SYSTEM, Site};
 
-pub(crate) async fn two_commands_capture_every_stream_once(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn two_commands_capture_every_stream_once(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
     let lines = site.kubectl(&["--namespace", MEDIA, "get", "wst", "--no-headers"]).await?;
     ensure!(lines.lines().count() >= site.streams.len(), "kubectl get wst shows too few:\n{lines}");
@@ -57,8 +55,7 @@ async fn shown(site: &Site) -> Result<BTreeMap<String, String>> {
 }
 
 /// Each command that NOTES.txt tells to type can be typed.
-pub(crate) async fn the_notes_say_what_to_type(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn the_notes_say_what_to_type(site: &'static Site) -> Result<()> {
     let commands = site.notes.lines().filter_map(|line| line.strip_prefix("     "));
     let commands: Vec<&str> = commands.filter(|line| line.starts_with("kubectl ") && !line.contains("<<")).collect();
     ensure!(commands.len() >= 3, "the notes say nothing to type:\n{}", site.notes);
@@ -72,8 +69,7 @@ pub(crate) async fn the_notes_say_what_to_type(node: &'static Node) -> Result<()
 }
 
 /// Two operators, both ready: one leads.
-pub(crate) async fn a_standby_is_ready(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_standby_is_ready(site: &'static Site) -> Result<()> {
     let ready = site
         .kubectl(&["--namespace", SYSTEM, "get", "deployments", "--output=jsonpath={.items[*].status.readyReplicas}"])
         .await?;
@@ -82,8 +78,7 @@ pub(crate) async fn a_standby_is_ready(node: &'static Node) -> Result<()> {
 }
 
 /// What the operator writes into what the chart rendered (the webhook's `caBundle`) is no drift: applied again, nothing would change.
-pub(crate) async fn what_the_operator_writes_is_no_drift(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn what_the_operator_writes_is_no_drift(site: &'static Site) -> Result<()> {
     let path = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
     let authorities = site.kubectl(&["get", "mutatingwebhookconfiguration", "weir-webhook", path]).await?;
     ensure!(!authorities.is_empty(), "the operator has written no caBundle");

@@ -5,19 +5,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
+use crate::containers;
 use crate::site::{CHART, MEDIA, SYSTEM, Site};
 
 const NEXT: &str = "0.1.1-next";
 
 /// Another tag, and back: no stream is dark for a moment.
-pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     for image in ["weir-operator", "weir-sidecar"] {
-        node.tag_image(image, env!("CARGO_PKG_VERSION"), NEXT).await?;
+        site.cluster.tag_image(image, env!("CARGO_PKG_VERSION"), NEXT).await?;
     }
     site.upgrade(CHART, &["--set", &format!("image.tag={NEXT}")]).await?;
     ensure!(images(site).await?.split_whitespace().all(|image| image.ends_with(NEXT)), "{}", images(site).await?);
@@ -30,8 +29,7 @@ pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(node: &'static Node
 }
 
 /// A field more in a CustomResourceDefinition: `helm upgrade` brings it, and nothing that is stored is lost.
-pub(crate) async fn a_changed_definition_comes_with_an_upgrade(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_changed_definition_comes_with_an_upgrade(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let before = site.list("streams.weir.dev").await?.len();
     let folder = tempfile::tempdir()?;
@@ -56,17 +54,16 @@ pub(crate) async fn a_changed_definition_comes_with_an_upgrade(node: &'static No
 }
 
 /// What restarts meanwhile serves from its replica.
-pub(crate) async fn without_an_operator_streams_go_on(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn without_an_operator_streams_go_on(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
     let before = site.readers();
     scale(site, "operator", 0).await?;
     let alone = site.registry.now();
     let lost = site.read_by("media-1");
-    site.kill_container("media-1", "streamer", "weir-streamer-sim").await?;
+    containers::kill(site, "media-1", "streamer", "weir-streamer-sim").await?;
     site.await_captured_once().await?;
-    site.kill_container("media-2", "weir-sidecar", "weir-sidecar").await?;
-    site.kill_container("media-2", "streamer", "weir-streamer-sim").await?;
+    containers::kill(site, "media-2", "weir-sidecar", "weir-sidecar").await?;
+    containers::kill(site, "media-2", "streamer", "weir-streamer-sim").await?;
     let lost = &lost | &site.read_by("media-2");
     site.await_captured_once().await?;
     ensure!(site.readers() == before, "something moved: {:?}, before {before:?}", site.readers());
@@ -84,8 +81,7 @@ pub(crate) async fn without_an_operator_streams_go_on(node: &'static Node) -> Re
 }
 
 /// Streams go on, and all that users have declared stays; installed again, Weir takes over without moving anything.
-pub(crate) async fn uninstalled_and_installed_again_nothing_moves(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let (records, streams) = (site.records().await?, site.list("streams.weir.dev").await?.len());
     site.helm(&["uninstall", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m"]).await?;

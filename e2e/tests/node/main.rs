@@ -1,7 +1,9 @@
 //! What goes on a real node: a kubelet, real containers, Services and DNS. It needs root and what `just test-node`
-//! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails.
+//! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails. With
+//! `WEIR_E2E_KUBECONFIG` that is an existing cluster, whose nodes are not ours: what needs one is left out by name.
 
 mod certificates;
+mod containers;
 mod faults;
 mod injection;
 mod installed;
@@ -17,18 +19,22 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
+use weir_e2e::cluster::{self, Cluster};
 use weir_e2e::node::{self, Node};
+
+use crate::site::Site;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They share one node, and some take a part of it away for a while.
+    // They share one cluster, and some take a part of it away for a while.
     arguments.test_threads = Some(1);
     let asked_for = (arguments.ignored || arguments.include_ignored) && !arguments.list;
     let run = || libtest_mimic::run(&arguments, trials()).exit_code();
     if !asked_for {
         return run();
     }
-    match node::enter(run) {
+    let ended = if cluster::is_existing() { then_remove(run()) } else { node::enter(run) };
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -37,76 +43,88 @@ fn main() -> ExitCode {
     }
 }
 
+/// A trial named after its test.
+macro_rules! trials {
+    ($kind:ident: $($module:ident::$test:ident,)*) => {
+        vec![$($kind(stringify!($test), $module::$test)),*]
+    };
+}
+
 fn trials() -> Vec<Trial> {
-    let trials = [
-        trial("a_node_is_ready_and_helm_reaches_it", a_node_is_ready_and_helm_reaches_it),
-        trial("a_restricted_pod_finds_a_service_by_its_name", pod::a_restricted_pod_finds_a_service_by_its_name),
-        trial("a_pod_outlives_the_kubelet", pod::a_pod_outlives_the_kubelet),
-        trial("nothing_is_left_of_a_node_whose_owner_is_killed", owner_killed::nothing_is_left_of_a_node),
-        trial("two_commands_capture_every_stream_once", installed::two_commands_capture_every_stream_once),
-        trial("the_notes_say_what_to_type", installed::the_notes_say_what_to_type),
-        trial("what_the_operator_writes_is_no_drift", installed::what_the_operator_writes_is_no_drift),
-        trial("a_standby_is_ready", installed::a_standby_is_ready),
-        trial("a_deleted_pod_comes_back_to_its_streams", faults::a_deleted_pod_comes_back_to_its_streams),
-        trial("streams_leave_a_pod_that_is_scaled_away", faults::streams_leave_a_pod_that_is_scaled_away),
-        trial("a_killed_streamer_container_captures_again", faults::a_killed_streamer_container_captures_again),
-        trial("a_killed_sidecar_container_stops_nothing", faults::a_killed_sidecar_container_stops_nothing),
-        trial("a_kubelet_that_is_gone_stops_nothing", faults::a_kubelet_that_is_gone_stops_nothing),
-        trial(
-            "a_pod_that_nobody_brings_back_is_forgotten_at_once",
-            pod_ends::a_pod_that_nobody_brings_back_is_forgotten_at_once,
-        ),
-        trial("a_pod_that_drains_has_let_go_before_it_ends", pod_ends::a_pod_that_drains_has_let_go_before_it_ends),
-        trial("an_upgrade_and_its_rollback_stop_nothing", lifecycle::an_upgrade_and_its_rollback_stop_nothing),
-        trial("a_changed_definition_comes_with_an_upgrade", lifecycle::a_changed_definition_comes_with_an_upgrade),
-        trial("without_an_operator_streams_go_on", lifecycle::without_an_operator_streams_go_on),
-        trial(
-            "a_pod_made_anew_without_an_operator_serves_from_its_volume",
-            replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
-        ),
-        trial(
-            "uninstalled_and_installed_again_nothing_moves",
-            lifecycle::uninstalled_and_installed_again_nothing_moves,
-        ),
-        trial("a_pod_gets_its_sidecar_without_an_operator", injection::a_pod_gets_its_sidecar_without_an_operator),
-        trial(
-            "while_the_webhook_is_away_only_labelled_pods_wait",
-            injection::while_the_webhook_is_away_only_labelled_pods_wait,
-        ),
-        trial(
-            "a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence",
-            injection::a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence,
-        ),
-        trial(
-            "a_namespace_that_is_not_watched_is_left_alone",
-            injection::a_namespace_that_is_not_watched_is_left_alone,
-        ),
-        trial("a_certificate_is_renewed_under_connections", certificates::a_certificate_is_renewed_under_connections),
-        trial(
-            "foreign_tokens_are_refused_counted_and_kept_out_of_logs",
-            tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,
-        ),
+    let on_our_node = trials![on_node:
+        pod::a_node_is_ready_and_helm_reaches_it,
+        pod::a_restricted_pod_finds_a_service_by_its_name,
+        pod::a_pod_outlives_the_kubelet,
+        owner_killed::nothing_is_left_of_a_node_whose_owner_is_killed,
     ];
+    let anywhere = trials![on_site:
+        installed::two_commands_capture_every_stream_once,
+        installed::the_notes_say_what_to_type,
+        installed::what_the_operator_writes_is_no_drift,
+        installed::a_standby_is_ready,
+        faults::a_deleted_pod_comes_back_to_its_streams,
+        faults::streams_leave_a_pod_that_is_scaled_away,
+        pod_ends::a_pod_that_nobody_brings_back_is_forgotten_at_once,
+        pod_ends::a_pod_that_drains_has_let_go_before_it_ends,
+        lifecycle::an_upgrade_and_its_rollback_stop_nothing,
+        lifecycle::a_changed_definition_comes_with_an_upgrade,
+        lifecycle::uninstalled_and_installed_again_nothing_moves,
+        injection::a_pod_gets_its_sidecar_without_an_operator,
+        injection::while_the_webhook_is_away_only_labelled_pods_wait,
+        injection::a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence,
+        injection::a_namespace_that_is_not_watched_is_left_alone,
+        tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,
+    ];
+    let beside_its_processes = trials![on_site:
+        faults::a_killed_streamer_container_captures_again,
+        faults::a_killed_sidecar_container_stops_nothing,
+        faults::a_kubelet_that_is_gone_stops_nothing,
+        lifecycle::without_an_operator_streams_go_on,
+        replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
+        certificates::a_certificate_is_renewed_under_connections,
+    ];
+    let trials: Vec<Trial> = if cluster::is_existing() {
+        for trial in on_our_node.iter().chain(&beside_its_processes) {
+            eprintln!("left out, since the cluster's nodes are not ours: {}", trial.name());
+        }
+        anywhere
+    } else {
+        on_our_node.into_iter().chain(anywhere).chain(beside_its_processes).collect()
+    };
     trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
 }
 
-/// A test that runs on the shared node, in a run time of its own.
-fn trial(name: &str, test: impl AsyncFn(&'static Node) -> Result<()> + Send + 'static) -> Trial {
+/// A test of the node itself.
+fn on_node(name: &str, test: impl AsyncFn(&'static Node) -> Result<()> + Send + 'static) -> Trial {
+    on_cluster(name, async move |cluster| test(cluster.node()?).await)
+}
+
+/// A test of what is installed.
+fn on_site(name: &str, test: impl AsyncFn(&'static Site) -> Result<()> + Send + 'static) -> Trial {
+    on_cluster(name, async move |_| test(Site::shared().await?).await)
+}
+
+/// A test that runs in the shared cluster, in a run time of its own.
+fn on_cluster(name: &str, test: impl AsyncFn(&'static Cluster) -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
-            let node = Node::shared().await.map_err(|error| Failed::from(format!("{error:?}")))?;
-            test(node).await.map_err(|error| Failed::from(format!("{error:?}\n{}", node.logs())))
+            let cluster = Cluster::shared().await.map_err(|error| Failed::from(format!("{error:?}")))?;
+            match test(cluster).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Failed::from(format!("{error:?}\n{}", cluster.logs().await))),
+            }
         })
     })
 }
 
-async fn a_node_is_ready_and_helm_reaches_it(node: &'static Node) -> Result<()> {
-    let nodes = node.kubectl().args(["get", "nodes", "--no-headers"]).output().await?;
-    let nodes = String::from_utf8(nodes.stdout)?;
-    anyhow::ensure!(nodes.starts_with(node::NAME) && nodes.contains(" Ready "), "{nodes}");
-    let releases = node.helm().args(["list", "--all-namespaces", "--output", "json"]).output().await?;
-    let told = String::from_utf8_lossy(&releases.stderr);
-    anyhow::ensure!(releases.status.success() && releases.stdout.trim_ascii() == b"[]", "{told}");
-    Ok(())
+/// Leaves an existing cluster as it was.
+fn then_remove(code: ExitCode) -> Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        match Cluster::reached() {
+            Some(cluster) => site::remove(cluster).await,
+            None => Ok(()),
+        }
+    })?;
+    Ok(code)
 }

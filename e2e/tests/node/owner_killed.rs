@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use weir_e2e::node::{FOLDER, Node};
 
-pub(crate) async fn nothing_is_left_of_a_node(_: &'static Node) -> Result<()> {
+pub(crate) async fn nothing_is_left_of_a_node_whose_owner_is_killed(_: &'static Node) -> Result<()> {
     // A world within ours: it is a node of its own all the same.
     let mut owner = tokio::process::Command::new(env!("CARGO_BIN_EXE_node"))
         .env_remove(FOLDER)

@@ -1,4 +1,4 @@
-//! A streamer's pod in a namespace that enforces the Pod Security level `restricted`.
+//! The bare node: a streamer's pod in a namespace that enforces the Pod Security level `restricted`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use weir_e2e::control_plane::create_namespace;
-use weir_e2e::node::{ADDRESS, Node};
+use weir_e2e::node::{ADDRESS, NAME, Node};
 use weir_e2e::registry::Registry;
+use weir_e2e::tools::output;
 
 /// Containers start in about a second; a machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,6 +41,14 @@ struct Asked {
     streamer: String,
     /// The name under which it found the backend.
     by: String,
+}
+
+pub(crate) async fn a_node_is_ready_and_helm_reaches_it(node: &'static Node) -> Result<()> {
+    let nodes = output(node.tools().kubectl().args(["get", "nodes", "--no-headers"])).await?;
+    ensure!(nodes.starts_with(NAME) && nodes.contains(" Ready "), "{nodes}");
+    let releases = output(node.tools().helm().args(["list", "--all-namespaces", "--output", "json"])).await?;
+    ensure!(releases.trim() == "[]", "{releases}");
+    Ok(())
 }
 
 pub(crate) async fn a_restricted_pod_finds_a_service_by_its_name(node: &'static Node) -> Result<()> {

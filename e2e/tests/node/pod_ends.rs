@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use weir_e2e::control_plane::create_namespace;
-use weir_e2e::node::Node;
 use weir_e2e::registry::describe;
 use weir_e2e::site::until;
 
@@ -14,14 +13,14 @@ use crate::site::{PATIENCE, Site};
 const STREAMS: usize = 6;
 
 /// A pod of a Deployment is deleted: its streams are captured elsewhere long before `failover.after`, and its Streamer goes with it.
-pub(crate) async fn a_pod_that_nobody_brings_back_is_forgotten_at_once(node: &'static Node) -> Result<()> {
-    pod_is_deleted(Site::shared(node).await?, "ended", &json!({}), "whose pod has ended").await
+pub(crate) async fn a_pod_that_nobody_brings_back_is_forgotten_at_once(site: &'static Site) -> Result<()> {
+    pod_is_deleted(site, "ended", &json!({}), "whose pod has ended").await
 }
 
 /// With `weir.dev/drain-on-stop` they have moved before its streamer is ended.
-pub(crate) async fn a_pod_that_drains_has_let_go_before_it_ends(node: &'static Node) -> Result<()> {
+pub(crate) async fn a_pod_that_drains_has_let_go_before_it_ends(site: &'static Site) -> Result<()> {
     let drains = json!({ "weir.dev/drain-on-stop": "true" });
-    pod_is_deleted(Site::shared(node).await?, "drains", &drains, "which has let go of it").await
+    pod_is_deleted(site, "drains", &drains, "which has let go of it").await
 }
 
 async fn pod_is_deleted(site: &Site, purpose: &str, annotations: &serde_json::Value, why: &str) -> Result<()> {
@@ -95,7 +94,7 @@ fn deployment(site: &Site, namespace: &str, annotations: &serde_json::Value) -> 
                     "terminationGracePeriodSeconds": 60,
                     "containers": [{
                         "name": "streamer",
-                        "image": format!("weir.dev/weir-streamer-sim:{}", env!("CARGO_PKG_VERSION")),
+                        "image": site.image("weir-streamer-sim"),
                         "args": ["--hostname=$(POD_NAME)", format!("--registry={}", site.registry.addr())],
                         "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
                     }],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use weir_e2e::node::{NAME, Node};
+use weir_e2e::node::NAME;
 use weir_e2e::site::until;
 
 use crate::lifecycle::scale;
@@ -13,8 +13,7 @@ use crate::site::{MEDIA, PATIENCE, SYSTEM, Site};
 const POD: &str = "kept";
 
 /// Made anew while there is no operator, a pod whose replica lies on a persistent volume captures what it had.
-pub(crate) async fn a_pod_made_anew_without_an_operator_serves_from_its_volume(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn a_pod_made_anew_without_an_operator_serves_from_its_volume(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let folder = tempfile::tempdir()?;
     // The volume's group gets it (`fsGroup`); a local volume's folder has to be there.
@@ -114,7 +113,7 @@ fn pod(site: &Site) -> serde_json::Value {
             },
             "containers": [{
                 "name": "streamer",
-                "image": format!("weir.dev/weir-streamer-sim:{}", env!("CARGO_PKG_VERSION")),
+                "image": site.image("weir-streamer-sim"),
                 "args": [format!("--hostname={POD}"), format!("--registry={}", site.registry.addr())],
                 "securityContext": {
                     "allowPrivilegeEscalation": false,

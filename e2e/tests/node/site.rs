@@ -1,27 +1,27 @@
-//! Weir as the README installs it, and the examples, on the node that all tests share.
+//! Weir as the README installs it, and the examples, in the cluster that all tests share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use serde_json::Value;
-use tokio::process::Command;
 use tokio::sync::OnceCell;
+use weir_e2e::cluster::{Cluster, HOME};
+use weir_e2e::control_plane::MADE_HERE;
 use weir_e2e::demo::declared::Declared;
-use weir_e2e::node::{ADDRESS, Node};
 use weir_e2e::registry::{Registry, boot_lasts};
-use weir_e2e::site::until;
+use weir_e2e::tools::output;
 use weir_feed::periods::Periods;
 
 /// Where the README's commands are typed.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/weir");
-/// Where the examples are applied.
-pub(crate) const MEDIA: &str = "default";
+/// Where the examples are applied: the current namespace of who types the commands.
+pub(crate) const MEDIA: &str = "media";
 /// Where Weir is.
 pub(crate) const SYSTEM: &str = "weir-system";
 /// Failovers of the examples take 30 s and a few polls; containers start in seconds.
@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What all tests share.
 pub(crate) struct Site {
-    pub(crate) node: &'static Node,
+    pub(crate) cluster: &'static Cluster,
     pub(crate) registry: Registry,
     /// Media names of the examples that one streamer is to read at all times.
     pub(crate) streams: BTreeSet<String>,
@@ -39,33 +39,48 @@ pub(crate) struct Site {
 
 impl Site {
     /// The site; the first who asks installs it, literally as the README says.
-    pub(crate) async fn shared(node: &'static Node) -> Result<&'static Self> {
+    pub(crate) async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Site> = OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::install(node)).await
+        SHARED.get_or_try_init(Self::install).await
     }
 
-    async fn install(node: &'static Node) -> Result<Self> {
-        let registry = Registry::start((ADDRESS, 0).into())?;
-        let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        kubectl(node, &["label", "namespace", MEDIA, restricted]).await?;
-        let told = format!("--from-literal=STREAMER_SIM_REGISTRY={}", registry.addr());
-        kubectl(node, &["create", "configmap", "streamer-sim", &told]).await?;
-        let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md"))?;
-        let mut printed = String::new();
-        for (number, start) in ["helm install ", "kubectl apply -f examples/"].into_iter().enumerate() {
-            let line = readme.lines().find_map(|line| line.strip_prefix("    ").filter(|line| line.starts_with(start)));
-            let line = line.with_context(|| format!("the README has no line that starts with {start:?}"))?;
-            let said = typed(node, line).await?;
-            if number == 0 {
-                printed = said;
-            }
+    async fn install() -> Result<Self> {
+        let cluster = Cluster::shared().await?;
+        let registry = Registry::start((cluster.address(), 0).into())?;
+        let folder = tempfile::tempdir()?;
+        let examples = Path::new(ROOT).join("examples");
+        let streams = Declared::read(&examples)?.captured();
+        let site = Self { cluster, registry, streams, notes: String::new() };
+        site.kubectl(&["create", "namespace", MEDIA]).await?;
+        site.kubectl(&["label", "namespace", MEDIA, "pod-security.kubernetes.io/enforce=restricted", MADE_HERE])
+            .await?;
+        site.kubectl(&["config", "set-context", "--current", "--namespace", MEDIA]).await?;
+        let told = format!("--from-literal=STREAMER_SIM_REGISTRY={}", site.registry.addr());
+        site.kubectl(&["create", "configmap", "streamer-sim", &told]).await?;
+        let mut install = of_the_readme("helm install ")?;
+        let mut apply = of_the_readme("kubectl apply -f examples/")?;
+        if cluster.images() != HOME {
+            install = format!("{install} --set image.registry={}", cluster.images());
+            elsewhere(&examples, folder.path(), cluster.images())?;
+            apply = apply.replace("examples/", folder.path().to_str().context("no UTF-8")?);
         }
-        let streams = Declared::read(&Path::new(ROOT).join("examples"))?.captured();
-        Ok(Self { node, registry, streams, notes: printed })
+        let notes = site.typed(&install).await?;
+        site.typed(&apply).await?;
+        Ok(Self { notes, ..site })
+    }
+
+    /// An image of Weir's, as a pod names it.
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("{}/{name}:{}", self.cluster.images(), env!("CARGO_PKG_VERSION"))
+    }
+
+    /// A line as somebody types it into a shell.
+    async fn typed(&self, line: &str) -> Result<String> {
+        output(self.cluster.tools().shell(line)?.current_dir(ROOT)).await
     }
 
     pub(crate) async fn kubectl(&self, args: &[&str]) -> Result<String> {
-        kubectl(self.node, args).await
+        output(self.cluster.tools().kubectl().args(args)).await
     }
 
     /// As somebody applies a file.
@@ -76,13 +91,24 @@ impl Site {
     }
 
     pub(crate) async fn helm(&self, args: &[&str]) -> Result<String> {
-        let mut helm = self.node.helm();
-        output(helm.current_dir(ROOT).args(args)).await
+        output(self.cluster.tools().helm().current_dir(ROOT).args(args)).await
     }
 
     /// `helm upgrade` with these further flags, and its end awaited.
     pub(crate) async fn upgrade(&self, chart: &str, flags: &[&str]) -> Result<String> {
-        let args = ["upgrade", "--install", "weir", chart, "--namespace", SYSTEM, "--wait", "--timeout=2m"];
+        let registry = format!("image.registry={}", self.cluster.images());
+        let args = [
+            "upgrade",
+            "--install",
+            "weir",
+            chart,
+            "--namespace",
+            SYSTEM,
+            "--wait",
+            "--timeout=2m",
+            "--set",
+            &registry,
+        ];
         self.helm(&[&args, flags].concat()).await
     }
 
@@ -128,37 +154,15 @@ impl Site {
 
     /// A client for the run time of the test that asks.
     pub(crate) fn client(&self) -> Result<Client> {
-        self.node.client()
+        self.cluster.client()
     }
 
-    fn pods(&self) -> Result<Api<Pod>> {
+    pub(crate) fn pods(&self) -> Result<Api<Pod>> {
         Ok(Api::namespaced(self.client()?, MEDIA))
     }
 
     pub(crate) async fn uid(&self, pod: &str) -> Result<String> {
         self.pods()?.get(pod).await?.metadata.uid.context("a pod without a uid")
-    }
-
-    /// How often a container of a pod was started again.
-    pub(crate) async fn restarts(&self, pod: &str, container: &str) -> Result<i32> {
-        let status = self.pods()?.get(pod).await?.status.context("no status")?;
-        let all = [status.init_container_statuses, status.container_statuses].into_iter().flatten().flatten();
-        let found = all.into_iter().find(|status| status.name == container);
-        Ok(found.with_context(|| format!("{pod} has no container {container}"))?.restart_count)
-    }
-
-    /// Kills the program of a pod's container, as the kernel does when memory runs out, and waits until the kubelet has
-    /// started it again.
-    pub(crate) async fn kill_container(&self, pod: &str, container: &str, program: &str) -> Result<()> {
-        let before = self.restarts(pod, container).await?;
-        let killed = process_of(program, pod)?;
-        rustix::process::kill_process(killed, rustix::process::Signal::KILL)?;
-        until(&format!("{container} of {pod} is started again"), async || {
-            ensure!(self.restarts(pod, container).await? > before, "not yet");
-            ensure!(process_of(program, pod)? != killed, "it is still the old one");
-            Ok(())
-        })
-        .await
     }
 
     /// The objects of a kind, in the examples' namespace.
@@ -187,49 +191,36 @@ impl Site {
     }
 }
 
-/// The program of this name whose pod has this name.
-fn process_of(program: &str, pod: &str) -> Result<rustix::process::Pid> {
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // It may have ended meanwhile.
-        let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
-        let command = read("cmdline");
-        let is_program =
-            command.split(|byte| *byte == 0).next().is_some_and(|first| first.ends_with(program.as_bytes()));
-        let host = format!("HOSTNAME={pod}");
-        if is_program && read("environ").split(|byte| *byte == 0).any(|variable| variable == host.as_bytes()) {
-            return rustix::process::Pid::from_raw(pid).context("no process has this id");
+/// Takes away what was installed, as far as it was, from a cluster that stays.
+pub(crate) async fn remove(cluster: &Cluster) -> Result<()> {
+    let kubectl = async |args: &[&str]| output(cluster.tools().kubectl().args(args).arg("--ignore-not-found")).await;
+    let uninstall = ["uninstall", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m", "--ignore-not-found"];
+    output(cluster.tools().helm().args(uninstall)).await?;
+    kubectl(&["delete", "namespaces", "--selector", MADE_HERE, "--timeout=3m"]).await?;
+    kubectl(&["delete", "namespace", SYSTEM, "--timeout=1m"]).await?;
+    let definitions = ["streams.weir.dev", "streamers.weir.dev", "placements.weir.dev"];
+    kubectl(&[&["delete", "customresourcedefinitions"][..], &definitions].concat()).await.map(drop)
+}
+
+/// The line of the README that starts so, as it stands.
+fn of_the_readme(start: &str) -> Result<String> {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md"))?;
+    let line = readme.lines().find_map(|line| line.strip_prefix("    ").filter(|line| line.starts_with(start)));
+    line.map(str::to_owned).with_context(|| format!("the README has no line that starts with {start:?}"))
+}
+
+/// The examples, with images of a registry.
+fn elsewhere(examples: &Path, folder: &Path, registry: &str) -> Result<()> {
+    for entry in fs::read_dir(examples)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let text = fs::read_to_string(&path)?;
+            let image = format!("image: {HOME}/");
+            fs::write(
+                folder.join(path.file_name().context("no name")?),
+                text.replace(&image, &format!("image: {registry}/")),
+            )?;
         }
     }
-    bail!("{program} does not run in {pod}")
-}
-
-async fn kubectl(node: &Node, args: &[&str]) -> Result<String> {
-    output(node.kubectl().args(args)).await
-}
-
-/// A line as somebody types it into a shell.
-async fn typed(node: &Node, line: &str) -> Result<String> {
-    let (kubectl, helm) = (node.kubectl(), node.helm());
-    let mut shell = Command::new("sh");
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    for command in [&kubectl, &helm] {
-        let folder = Path::new(command.as_std().get_program()).parent().context("no folder")?;
-        let mut longer = folder.as_os_str().to_owned();
-        longer.push(":");
-        longer.push(&path);
-        path = longer;
-    }
-    let set = [&kubectl, &helm].into_iter().flat_map(|command| command.as_std().get_envs());
-    shell.envs(set.filter_map(|(name, value)| Some((name, value?)))).env("PATH", path);
-    output(shell.args(["-c", line]).current_dir(ROOT)).await
-}
-
-async fn output(command: &mut Command) -> Result<String> {
-    let Output { status, stdout, stderr } = command.output().await?;
-    let line = format!("{:?}", command.as_std());
-    ensure!(status.success(), "{line}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    Ok(String::from_utf8(stdout)?)
+    Ok(())
 }

@@ -2,17 +2,21 @@
 
 use anyhow::{Context as _, Result, ensure};
 use weir_e2e::control_plane::{create_namespace, pod_bound_token, service_account_token};
-use weir_e2e::node::Node;
 use weir_e2e::site::until;
 
 use crate::site::{SYSTEM, Site};
 
-pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node: &'static Node) -> Result<()> {
-    let site = Site::shared(node).await?;
+pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
-    let path = "--output=jsonpath={.items[0].status.podIP}";
+    let path = "--output=jsonpath={.items[0].metadata.name}";
     let selector = "--selector=app.kubernetes.io/component=operator";
-    let address = site.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, path]).await?;
+    // One that an earlier test has replaced may still be on its way out.
+    let running = "--field-selector=status.phase=Running";
+    let operator = site.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, running, path]).await?;
+    let (feed, http) = tokio::try_join!(
+        site.cluster.tools().forward(SYSTEM, &operator, 9443),
+        site.cluster.tools().forward(SYSTEM, &operator, 9981)
+    )?;
     let kubernetes = site.client()?;
     let elsewhere = create_namespace(&kubernetes, "tokens").await?;
     let client = reqwest::Client::builder()
@@ -20,7 +24,7 @@ pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node
         .danger_accept_invalid_certs(true)
         .build()?;
     let refused = async || -> Result<u64> {
-        let metrics = reqwest::get(format!("http://{address}:9981/metrics")).await?.text().await?;
+        let metrics = reqwest::get(format!("http://{}/metrics", http.address)).await?.text().await?;
         let line = metrics.lines().find(|line| line.starts_with("weir_feed_refused_total{reason=\"token\"}"));
         Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default())
     };
@@ -31,7 +35,7 @@ pub(crate) async fn foreign_tokens_are_refused_counted_and_kept_out_of_logs(node
     let of_the_api = service_account_token(&kubernetes, &elsewhere, "default", day).await?;
     let tokens = [None, Some("not-a-token".to_owned()), Some(wrong_audience.token), Some(of_the_api)];
     for token in &tokens {
-        let request = client.post(format!("https://{address}:9443/feed/v1"));
+        let request = client.post(format!("https://{}/feed/v1", feed.address));
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
