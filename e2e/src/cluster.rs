@@ -26,11 +26,10 @@ pub fn is_existing() -> bool {
     existing_kubeconfig().is_some()
 }
 
-static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-
 impl Cluster {
     /// The one that all tests of this process share; the first who asks starts it, or looks at it.
     pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         let start = || async {
             match existing_kubeconfig() {
                 Some(kubeconfig) => Ok(Self::Existing(Existing::reach(&kubeconfig).await?)),
@@ -38,11 +37,6 @@ impl Cluster {
             }
         };
         SHARED.get_or_try_init(start).await
-    }
-
-    /// The shared one, if somebody has asked for it.
-    pub fn reached() -> Option<&'static Self> {
-        SHARED.get()
     }
 
     /// The node, where it is ours.

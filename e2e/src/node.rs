@@ -30,6 +30,9 @@ pub const NAME: &str = "node-0";
 /// The addresses of its pods.
 const POD_ADDRESSES: &str = "10.11.0.0/24";
 
+/// Where a kubelet listens by itself.
+const KUBELET_PORT: u16 = 10250;
+
 /// The folder of what pods have printed.
 const POD_LOGS: &str = "pod-logs";
 
@@ -107,6 +110,11 @@ impl Node {
         self.control_plane.client()
     }
 
+    /// What the node keeps on its disk: the kubelet's volumes among it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// `kubectl` and `helm`, as the administrator.
     pub fn tools(&self) -> &Tools {
         &self.tools
@@ -134,6 +142,8 @@ impl Node {
         let child = self.kubelet.start()?;
         let nodes = Api::<NodeObject>::all(self.client()?);
         let ask = async || {
+            // What the API server knows may be of before it was stopped.
+            TcpStream::connect((ADDRESS, KUBELET_PORT)).await?;
             let node = nodes.get(NAME).await?;
             let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.iter().find(|condition| condition.type_ == "Ready").context("no word yet")?;

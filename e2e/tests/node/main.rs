@@ -8,6 +8,7 @@ mod faults;
 mod injection;
 mod installed;
 mod lifecycle;
+mod machine;
 mod owner_killed;
 mod pod;
 mod pod_ends;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     if !asked_for {
         return run();
     }
-    let ended = if cluster::is_existing() { then_remove(run()) } else { node::enter(run) };
+    let ended = if cluster::is_existing() { in_existing(run) } else { node::enter(run) };
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -81,6 +82,7 @@ fn trials() -> Vec<Trial> {
         faults::a_kubelet_that_is_gone_stops_nothing,
         lifecycle::without_an_operator_streams_go_on,
         replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
+        machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
     ];
     let trials: Vec<Trial> = if cluster::is_existing() {
@@ -119,12 +121,11 @@ fn on_cluster(name: &str, test: impl AsyncFn(&'static Cluster) -> Result<()> + S
 }
 
 /// Leaves an existing cluster as it was.
-fn then_remove(code: ExitCode) -> Result<ExitCode> {
-    tokio::runtime::Runtime::new()?.block_on(async {
-        match Cluster::reached() {
-            Some(cluster) => site::remove(cluster).await,
-            None => Ok(()),
-        }
-    })?;
+fn in_existing(run: impl FnOnce() -> ExitCode) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    // What is wrong with it is said once, not by every test.
+    let cluster = runtime.block_on(Cluster::shared())?;
+    let code = run();
+    runtime.block_on(site::remove(cluster))?;
     Ok(code)
 }
