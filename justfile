@@ -40,7 +40,7 @@ dist:
 images: dist
     dist/images
 
-# What goes on a real node, with these images (root, Linux; says what is missing)
+# What goes on a real node, with these images (root, Linux; says what is missing), or in the cluster of WEIR_E2E_KUBECONFIG
 test-node *flags: images
     cargo test --workspace --locked --test node -- --include-ignored {{flags}}
 

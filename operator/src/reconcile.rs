@@ -95,35 +95,7 @@ impl<C: Cluster> Reconciler<C> {
         let mut observed = cluster.observe();
         let mut slices = cluster.watch_slices();
         let mut lease = cluster.campaign(terms, resigns);
-        let mut this = Self {
-            reporter: Reporter::new(&cluster, metrics.clone(), periods),
-            cluster,
-            leader: Leader::new(periods),
-            periods,
-            documents: Documents::default(),
-            owners: BTreeMap::new(),
-            observed: Arc::default(),
-            fingerprint: None,
-            liveness: 0,
-            plan_at: None,
-            pace: Pace::default(),
-            plan: None,
-            report_at: 0,
-            connections: BTreeMap::new(),
-            unregistered: Unregistered::default(),
-            forgotten: Forgotten::default(),
-            planned: Vec::new(),
-            corrected: Vec::new(),
-            answers,
-            term,
-            resign,
-            keys_known: false,
-            keys_at: 0,
-            lease: None,
-            metrics,
-            role: (Role::Standby, false),
-            exit: None,
-        };
+        let mut this = Self::new(cluster, periods, metrics, answers, (term, resign));
         let mut ticks = tokio::time::interval(Duration::from_millis((periods.ping / 2).max(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while this.exit.is_none() {
@@ -151,6 +123,46 @@ impl<C: Cluster> Reconciler<C> {
         lease.close();
         drop(tokio::time::timeout(GIVE_BACK, async { while lease.recv().await.is_some() {} }).await);
         this.exit.map_or(Ok(()), Err)
+    }
+
+    /// Before anything was heard. Operations on the API answer to `answers`; the campaign listens to the two of `campaign`.
+    fn new(
+        cluster: Arc<C>,
+        periods: Periods,
+        metrics: Metrics,
+        answers: mpsc::UnboundedSender<Input>,
+        campaign: (watch::Sender<u64>, watch::Sender<u64>),
+    ) -> Self {
+        let (term, resign) = campaign;
+        Self {
+            reporter: Reporter::new(&cluster, metrics.clone(), periods),
+            cluster,
+            leader: Leader::new(periods),
+            periods,
+            documents: Documents::default(),
+            owners: BTreeMap::new(),
+            observed: Arc::default(),
+            fingerprint: None,
+            liveness: 0,
+            plan_at: None,
+            pace: Pace::default(),
+            plan: None,
+            report_at: 0,
+            connections: BTreeMap::new(),
+            unregistered: Unregistered::default(),
+            forgotten: Forgotten::default(),
+            planned: Vec::new(),
+            corrected: Vec::new(),
+            answers,
+            term,
+            resign,
+            keys_known: false,
+            keys_at: 0,
+            lease: None,
+            metrics,
+            role: (Role::Standby, false),
+            exit: None,
+        }
     }
 
     /// What a source gave. One that ends by itself ends the process: it would go on deaf.
