@@ -26,6 +26,11 @@ pub fn is_existing() -> bool {
     existing_kubeconfig().is_some()
 }
 
+/// Whether images can be given another tag there: in our own containerd, or in the registry of an existing cluster.
+pub fn can_tag() -> bool {
+    !is_existing() || existing::registry().is_some()
+}
+
 impl Cluster {
     /// The one that all tests of this process share; the first who asks starts it, or looks at it.
     pub async fn shared() -> Result<&'static Self> {

@@ -39,8 +39,7 @@ impl Existing {
         ensure_free(&tools).await?;
         let control_plane = ControlPlane::existing(&copy).await?;
         let address = address(&control_plane)?;
-        let registry = std::env::var(REGISTRY).ok().filter(|registry| !registry.is_empty());
-        let existing = Self { control_plane, tools, address, registry, _folder: folder };
+        let existing = Self { control_plane, tools, address, registry: registry(), _folder: folder };
         existing.push().await?;
         Ok(existing)
     }
@@ -64,6 +63,10 @@ impl Existing {
         let name = format!("docker://{registry}/{image}");
         copy(&format!("{name}:{tag}"), &format!("{name}:{other}")).await
     }
+}
+
+pub(super) fn registry() -> Option<String> {
+    std::env::var(REGISTRY).ok().filter(|registry| !registry.is_empty())
 }
 
 /// It has the logins and the settings (`registries.conf`) of who runs it.

@@ -67,7 +67,6 @@ fn trials() -> Vec<Trial> {
         faults::streams_leave_a_pod_that_is_scaled_away,
         pod_ends::a_pod_that_nobody_brings_back_is_forgotten_at_once,
         pod_ends::a_pod_that_drains_has_let_go_before_it_ends,
-        lifecycle::an_upgrade_and_its_rollback_stop_nothing,
         lifecycle::a_changed_definition_comes_with_an_upgrade,
         lifecycle::uninstalled_and_installed_again_nothing_moves,
         injection::a_pod_gets_its_sidecar_without_an_operator,
@@ -85,15 +84,27 @@ fn trials() -> Vec<Trial> {
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
     ];
-    let trials: Vec<Trial> = if cluster::is_existing() {
-        for trial in on_our_node.iter().chain(&beside_its_processes) {
-            eprintln!("left out, since the cluster's nodes are not ours: {}", trial.name());
+    let with_another_tag = trials![on_site:
+        lifecycle::an_upgrade_and_its_rollback_stop_nothing,
+    ];
+    let ours = !cluster::is_existing();
+    let all = [
+        (on_our_node, ours, "the cluster's nodes are not ours"),
+        (anywhere, true, ""),
+        (with_another_tag, cluster::can_tag(), "without WEIR_E2E_REGISTRY no image has another tag"),
+        (beside_its_processes, ours, "the cluster's nodes are not ours"),
+    ];
+    let mut trials = Vec::new();
+    for (group, possible, why) in all {
+        if possible {
+            trials.extend(group.into_iter().map(|trial| trial.with_ignored_flag(true)));
+            continue;
         }
-        anywhere
-    } else {
-        on_our_node.into_iter().chain(anywhere).chain(beside_its_processes).collect()
-    };
-    trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
+        for trial in group {
+            eprintln!("left out, since {why}: {}", trial.name());
+        }
+    }
+    trials
 }
 
 /// A test of the node itself.

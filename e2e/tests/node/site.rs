@@ -128,6 +128,13 @@ impl Site {
         self.readers().into_iter().filter(|(_, by)| by == streamer).map(|(stream, _)| stream).collect()
     }
 
+    /// Whoever reads most: streams were placed as streamers came, so one that came late may have none.
+    pub(crate) fn busiest(&self) -> Result<String> {
+        let readers: Vec<String> = self.readers().into_values().collect();
+        let count = |name: &String| readers.iter().filter(|reader| *reader == name).count();
+        readers.iter().max_by_key(|name| count(name)).cloned().context("nobody reads anything")
+    }
+
     /// No stream of `streams` was dark for a moment, nor read by another, since `since`.
     pub(crate) fn ensure_undisturbed<'a>(
         &self,
