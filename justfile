@@ -24,6 +24,13 @@ crds:
 chart:
     cd e2e/helm-docs && go tool helm-docs --chart-search-root=../../charts --log-level=warning
 
+# Write the example without the webhook anew from examples/media.yaml
+examples file="examples/without-webhook/media.yaml":
+    sed '/^#/!d' {{file}} > {{file}}.new
+    cargo run --locked -p weir-operator -- inject -f examples/media.yaml --sidecar-image weir.dev/weir-sidecar:0.1.0 \
+        --feed https://weir-feed.weir-system.svc:9443 >> {{file}}.new
+    mv {{file}}.new {{file}}
+
 # Licences, sources and bans of everything that Weir is built from
 deny:
     cargo deny --locked check licenses sources bans

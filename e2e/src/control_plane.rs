@@ -18,6 +18,7 @@ mod kubeconfig;
 mod objects;
 mod processes;
 mod restore;
+mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -288,6 +289,13 @@ impl ControlPlane {
         let path = own.folder.path().join(format!("kubeconfig-{}", user.replace(':', "-")));
         std::fs::write(&path, format!("{kubeconfig:#}\n"))?;
         Ok(path)
+    }
+
+    /// A ServiceAccount's token with other claims, as the API server itself would have signed it.
+    pub fn sign_again(&self, token: &str, change: impl FnOnce(&mut Value)) -> Result<String> {
+        let own = self.own("its key is not here")?;
+        let key = std::fs::read_to_string(own.certificates.service_account_key_file())?;
+        token::sign_again(token, &key, change)
     }
 
     /// What clients' certificates are checked with.

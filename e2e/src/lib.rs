@@ -17,3 +17,4 @@ pub mod site;
 pub mod small_disk;
 pub mod streamer;
 pub mod tools;
+pub mod vendor_operator;

@@ -82,13 +82,13 @@ pub(crate) async fn a_namespace_that_is_not_watched_is_left_alone(site: &'static
 }
 
 /// Pods of a namespace of its own, which nobody streams in: they need not run.
-async fn pods(site: &Site, purpose: &str) -> Result<Api<Pod>> {
+pub(crate) async fn pods(site: &Site, purpose: &str) -> Result<Api<Pod>> {
     let client = site.client()?;
     let namespace = create_namespace(&client, purpose).await?;
     Ok(Api::namespaced(client, &namespace))
 }
 
-fn pod(name: &str, labelled: bool) -> Value {
+pub(crate) fn pod(name: &str, labelled: bool) -> Value {
     json!({
         "metadata": { "name": name, "labels": if labelled { json!({ LABEL: "true" }) } else { json!({}) } },
         "spec": {
@@ -104,7 +104,7 @@ async fn create(pods: &Api<Pod>, pod: &Value) -> Result<Pod> {
     Ok(pods.create(&PostParams::default(), &serde_json::from_value(pod.clone())?).await?)
 }
 
-fn has_sidecar(pod: &Pod) -> bool {
+pub(crate) fn has_sidecar(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten().any(|one| one.name == "weir-sidecar")
 }

@@ -15,6 +15,9 @@ mod pod_ends;
 mod replica;
 mod site;
 mod tokens;
+mod vendor_operator;
+mod webhook;
+mod without_webhook;
 
 use std::process::ExitCode;
 
@@ -74,6 +77,8 @@ fn trials() -> Vec<Trial> {
         injection::a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence,
         injection::a_namespace_that_is_not_watched_is_left_alone,
         tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,
+        without_webhook::the_example_without_the_webhook_captures_where_there_is_none,
+        webhook::the_webhooks_certificate_is_renewed_while_pods_are_made,
     ];
     let beside_its_processes = trials![on_site:
         faults::a_killed_streamer_container_captures_again,
@@ -83,6 +88,9 @@ fn trials() -> Vec<Trial> {
         replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
+        tokens::an_expired_token_is_refused_counted_and_kept_out_of_logs,
+        vendor_operator::a_streamer_of_the_vendors_operator_captures_a_stream,
+        webhook::a_thousand_pods_cost_the_webhook_what_it_asks_for,
     ];
     let with_another_tag = trials![on_site:
         lifecycle::an_upgrade_and_its_rollback_stop_nothing,
