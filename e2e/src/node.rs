@@ -186,12 +186,21 @@ impl Programs {
     }
 }
 
+/// The folder of the programs that the images hold, as `just dist` has built them.
+pub fn programs() -> Result<PathBuf> {
+    Ok(images_folder()?.with_file_name("dist"))
+}
+
+fn images_folder() -> Result<PathBuf> {
+    match std::env::var_os(IMAGES) {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => Ok(target()?.join("images")),
+    }
+}
+
 /// The archives that `just images` has written.
 pub fn archives() -> Result<Vec<PathBuf>> {
-    let folder = match std::env::var_os(IMAGES) {
-        Some(folder) => PathBuf::from(folder),
-        None => target()?.join("images"),
-    };
+    let folder = images_folder()?;
     let is_archive = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tar");
     let archives: Vec<_> = entries(&folder).filter(is_archive).collect();
     ensure!(!archives.is_empty(), "there are no images in {}: just images (or set {IMAGES})", folder.display());

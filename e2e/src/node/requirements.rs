@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 /// Programs, and the Debian packages that they are in.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -14,6 +14,11 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("cc", "gcc"),
+    // The machine without Kubernetes, on which systemd runs.
+    ("systemd-nspawn", "systemd-container"),
+    ("useradd", "passwd"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
 ];
 
 /// Where distributions put CNI's plugins.

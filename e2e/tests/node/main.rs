@@ -14,7 +14,9 @@ mod pod;
 mod pod_ends;
 mod replica;
 mod site;
+mod systemd_machine;
 mod tokens;
+mod units;
 mod vendor_operator;
 mod webhook;
 mod without_webhook;
@@ -27,6 +29,7 @@ use weir_e2e::cluster::{self, Cluster};
 use weir_e2e::node::{self, Node};
 
 use crate::site::Site;
+use crate::units::Units;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -92,6 +95,13 @@ fn trials() -> Vec<Trial> {
         vendor_operator::a_streamer_of_the_vendors_operator_captures_a_stream,
         webhook::a_thousand_pods_cost_the_webhook_what_it_asks_for,
     ];
+    let without_kubernetes = trials![on_units:
+        units::units_run_with_all_their_hardening,
+        units::a_streamer_unit_that_hangs_past_its_lease_is_killed,
+        units::restarted_units_stop_no_stream,
+        units::a_unit_shows_a_renewed_certificate_without_a_restart,
+        units::stopped_units_have_ended_well,
+    ];
     let with_another_tag = trials![on_site:
         lifecycle::an_upgrade_and_its_rollback_stop_nothing,
     ];
@@ -101,6 +111,7 @@ fn trials() -> Vec<Trial> {
         (anywhere, true, ""),
         (with_another_tag, cluster::can_tag(), "without WEIR_E2E_REGISTRY no image has another tag"),
         (beside_its_processes, ours, "the cluster's nodes are not ours"),
+        (without_kubernetes, ours, "systemd is booted beside a node of ours"),
     ];
     let mut trials = Vec::new();
     for (group, possible, why) in all {
@@ -123,6 +134,18 @@ fn on_node(name: &str, test: impl AsyncFn(&'static Node) -> Result<()> + Send + 
 /// A test of what is installed.
 fn on_site(name: &str, test: impl AsyncFn(&'static Site) -> Result<()> + Send + 'static) -> Trial {
     on_cluster(name, async move |_| test(Site::shared().await?).await)
+}
+
+/// A test of what runs without Kubernetes, beside the node.
+fn on_units(name: &str, test: impl AsyncFn(&'static Units) -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let tested = async {
+            let units = Units::shared().await?;
+            let tested = test(units).await;
+            units.with_journal(tested).await
+        };
+        tokio::runtime::Runtime::new()?.block_on(tested).map_err(|error| Failed::from(format!("{error:?}")))
+    })
 }
 
 /// A test that runs in the shared cluster, in a run time of its own.
