@@ -57,8 +57,18 @@ pub(crate) async fn open<C: Connect>(
     }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).context("the name in the URL")?;
-    let stream = TlsConnector::from(Arc::new(tls()?)).connect(name, stream).await.context("TLS")?;
+    let stream = TlsConnector::from(Arc::new(tls()?)).connect(name, stream).await.map_err(told)?;
     Ok(Box::new(stream))
+}
+
+/// What `openssl req -x509` makes by itself is an authority's certificate, and only rustls knows the word for that.
+fn told(error: io::Error) -> anyhow::Error {
+    let authority = error.to_string().contains("CaUsedAsEndEntity");
+    let error = anyhow::Error::from(error);
+    if authority {
+        return error.context("its certificate is an authority's, no server's: make it with basicConstraints CA:FALSE");
+    }
+    error.context("TLS")
 }
 
 /// TLS with the certificates in `ca_file`, else the system's; `alpn` is what is spoken.
@@ -83,4 +93,39 @@ fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
     }
     anyhow::ensure!(!roots.is_empty(), none());
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_an_authoritys_certificate_is_told_what_to_do() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, certificate.pem()).unwrap();
+
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = async { TlsAcceptor::from(Arc::new(server)).accept(listener.accept().await.unwrap().0).await };
+
+        let url = Url::parse("https://localhost").unwrap();
+        let (_, opened) = tokio::join!(accept, open(&Tcp, &url, address, || tls(Some(&file), b"h2")));
+        let told = format!("{:#}", opened.err().unwrap());
+        assert!(told.contains("make it with basicConstraints CA:FALSE"), "{told}");
+    }
 }
