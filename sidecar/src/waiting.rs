@@ -104,17 +104,17 @@ pub fn reasons(holder: &Holder, now: Now) -> Vec<Waiting> {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../README.md");
+    const PAGE: &str = include_str!("../../docs/waiting.md");
 
     #[test]
-    fn the_readme_has_every_reason_and_no_other() {
+    fn the_page_has_every_reason_and_no_other() {
         let rows =
             Waiting::ALL.iter().map(|reason| format!("| `{}` | {} |\n", reason.name(), reason.told().join(" | ")));
         let head = "| sidecar's reason | what it means | what happens by itself | what to do |\n|---|---|---|---|\n";
         let table = head.to_owned() + &rows.collect::<String>();
-        assert!(README.contains(&table), "the README is to have this table:\n\n{table}");
-        let behind = README.split(&table).nth(1).unwrap_or_default();
-        assert!(!behind.starts_with('|'), "the README has a row that no reason stands behind");
+        assert!(PAGE.contains(&table), "docs/waiting.md is to have this table:\n\n{table}");
+        let behind = PAGE.split(&table).nth(1).unwrap_or_default();
+        assert!(!behind.starts_with('|'), "docs/waiting.md has a row that no reason stands behind");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Site {
         Ok(())
     }
 
-    /// Median and longest time for which any of `streams` was dark since `since`, for the README's table.
+    /// Median and longest time for which any of `streams` was dark since `since`, for docs/figures.md.
     pub(crate) fn tell_dark(&self, what: &str, streams: &BTreeSet<String>, since: Duration) {
         let times = self.registry.dark_since(streams, since);
         let median = times.get(times.len() / 2).copied().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Weir without Kubernetes, on a machine that systemd runs: the units of `dist/systemd` and the commands that they and the
-//! README give, literally.
+//! Weir without Kubernetes, on a machine that systemd runs: the units of `dist/systemd` and the commands that they and
+//! `docs/without-kubernetes.md` give, literally.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -177,14 +177,14 @@ impl Units {
              STREAMER_API=http://admin:secret@127.0.0.1:8080\n"
         );
         self.machine.write("/etc/weir/sidecar.env", 0o600, &environment)?;
-        let create = line_of(&readme()?, "weir-operator token create ")?;
+        let create = line_of(&page()?, "weir-operator token create ")?;
         self.machine.run(&format!("cd /etc/weir; umask 077; {create}")).await.map(drop)
     }
 
-    /// As the README makes one. Its key is the operator's to read; its sidecar has a copy of it to trust.
+    /// As the page makes one. Its key is the operator's to read; its sidecar has a copy of it to trust.
     async fn make_certificate(&self) -> Result<()> {
         let folder = tempfile::tempdir()?;
-        typed(&line_of(&readme()?, "openssl ")?, folder.path()).await?;
+        typed(&line_of(&page()?, "openssl ")?, folder.path()).await?;
         for (made, name) in [("feed.key", "feed.key"), ("feed.pem", "feed.pem"), ("feed.pem", "ca.pem")] {
             let text = std::fs::read_to_string(folder.path().join(made))?;
             self.machine.write(&format!("/etc/weir/{name}"), 0o640, &text)?;
@@ -254,8 +254,9 @@ fn dist(name: &str) -> Result<String> {
     std::fs::read_to_string(Path::new(ROOT).join("dist/systemd").join(name)).with_context(|| name.to_owned())
 }
 
-fn readme() -> Result<String> {
-    Ok(std::fs::read_to_string(Path::new(ROOT).join("README.md"))?)
+/// The one that these commands are in.
+fn page() -> Result<String> {
+    Ok(std::fs::read_to_string(Path::new(ROOT).join("docs/without-kubernetes.md"))?)
 }
 
 /// The command that a text gives in a line of its own (in a comment too), with the lines that it goes on in.

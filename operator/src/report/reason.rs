@@ -1,8 +1,8 @@
 //! Every reason that a person sees, with what it means, what happens by itself and what to type: one table for
-//! conditions, Events, metrics and the README.
+//! conditions, Events, metrics and docs/waiting.md.
 //!
 //! A reason can be made nowhere else, so nothing waits without standing here; the tests of this module see to it that it
-//! has a condition, an Event, a metric and a row in the README.
+//! has a condition, an Event, a metric and a row in docs/waiting.md.
 
 use weir_placement::reason::Reason as Planned;
 

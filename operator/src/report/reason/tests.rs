@@ -1,5 +1,5 @@
 //! That nothing waits unseen: every reason is brought about, and must then have a condition, an Event, a metric, a
-//! sentence that says what happens next and what to type, and a row in the README.
+//! sentence that says what happens next and what to type, and a row in docs/waiting.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ use crate::report::event;
 use crate::report::{stream::tests as stream_story, streamer::tests as streamer_story};
 use crate::reporter::count;
 
-const README: &str = include_str!("../../../../README.md");
+const PAGE: &str = include_str!("../../../../docs/waiting.md");
 
 fn waiting(reasons: &[Reason]) -> impl Iterator<Item = &Reason> {
     reasons.iter().filter(|reason| reason.waiting().is_some())
@@ -329,31 +329,31 @@ fn a_condition_that_is_well_waits_for_nothing() {
     }
 }
 
-/// One table of the README.
+/// One table of docs/waiting.md.
 fn table(reasons: &[Reason]) -> String {
     let rows = waiting(reasons).map(|reason| {
         let waits = reason.waiting().unwrap();
-        let advice: Vec<String> = waits.advice.iter().map(in_readme).collect();
+        let advice: Vec<String> = waits.advice.iter().map(in_page).collect();
         [&format!("| `{}`", reason.name()), waits.means, waits.then, &advice.join("<br>")].join(" | ") + " |\n"
     });
     let head = "| reason | what it means | what happens by itself | what to type |\n|---|---|---|---|\n";
     head.to_owned() + &rows.collect::<String>()
 }
 
-fn in_readme(advice: &Advice) -> String {
+fn in_page(advice: &Advice) -> String {
     let command = advice.command(&PLACEHOLDERS, Declared::WithKubectl).unwrap();
     let code = if command.starts_with("kubectl -n") { "`" } else { "" };
     format!("{}: {code}{command}{code}", advice.to)
 }
 
 #[test]
-fn the_readme_has_every_reason_and_no_other() {
+fn the_page_has_every_reason_and_no_other() {
     let all = [stream::ALL, streamer::ALL, placement::ALL, operator::ALL];
     let tables: Vec<String> = all.into_iter().map(table).collect();
-    let missing: Vec<&str> = tables.iter().map(String::as_str).filter(|table| !README.contains(table)).collect();
-    assert!(missing.is_empty(), "the README is to have these tables:\n\n{}", missing.join("\n"));
+    let missing: Vec<&str> = tables.iter().map(String::as_str).filter(|table| !PAGE.contains(table)).collect();
+    assert!(missing.is_empty(), "docs/waiting.md is to have these tables:\n\n{}", missing.join("\n"));
     for table in &tables {
-        let behind = README.split(table).nth(1).unwrap_or_default();
-        assert!(!behind.starts_with('|'), "the README has a row that no reason stands behind, after\n{table}");
+        let behind = PAGE.split(table).nth(1).unwrap_or_default();
+        assert!(!behind.starts_with('|'), "docs/waiting.md has a row that no reason stands behind, after\n{table}");
     }
 }
