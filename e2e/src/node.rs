@@ -297,14 +297,14 @@ fn make_cgroups(name: &str) -> Result<()> {
     if root.join("cgroup.controllers").is_file() {
         fs::write(root.join("cgroup.subtree_control"), "+cpuset +cpu +io +memory +pids")
             .context("the controllers of cgroups cannot be handed down")?;
-        return Ok(fs::create_dir(root.join(name))?);
+        return Ok(fs::create_dir_all(root.join(name))?);
     }
     for hierarchy in fs::read_dir(root)? {
         let hierarchy = hierarchy?.path();
         // `unified` beside the others is one too; a name such as `cpu,cpuacct` may be a link to another.
         if !hierarchy.is_symlink() && hierarchy.join("cgroup.procs").is_file() {
             let group = hierarchy.join(name);
-            fs::create_dir(&group).with_context(|| format!("cannot make the cgroup {}", group.display()))?;
+            fs::create_dir_all(&group).with_context(|| format!("cannot make the cgroup {}", group.display()))?;
         }
     }
     Ok(())

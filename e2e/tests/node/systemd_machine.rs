@@ -13,8 +13,10 @@ use weir_e2e::site::until;
 
 /// Goes into cgroups of its own before it becomes the program: below the node's, with which they are removed.
 const IN_CGROUP: &str = r#"
-    for group in /sys/fs/cgroup/"$1" /sys/fs/cgroup/systemd/"$1" /sys/fs/cgroup/unified/"$1"; do
-        [ ! -d "$group" ] || { mkdir -p "$group/machine" && echo $$ >"$group/machine/cgroup.procs"; } || exit
+    for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+        [ ! -f "$hierarchy/cgroup.procs" ] || {
+            mkdir -p "$hierarchy/$1/machine" && echo $$ >"$hierarchy/$1/machine/cgroup.procs"
+        } || exit
     done
     shift
     exec "$@""#;
