@@ -100,7 +100,7 @@ pub(crate) fn pod(name: &str, labelled: bool) -> Value {
     })
 }
 
-async fn create(pods: &Api<Pod>, pod: &Value) -> Result<Pod> {
+pub(crate) async fn create(pods: &Api<Pod>, pod: &Value) -> Result<Pod> {
     Ok(pods.create(&PostParams::default(), &serde_json::from_value(pod.clone())?).await?)
 }
 

@@ -10,7 +10,7 @@ use weir_e2e::node::NAME;
 use weir_e2e::vendor_operator::{EXAMPLE, Streamer};
 
 use crate::site::{PATIENCE, Site};
-use crate::without_webhook::{await_streamers, stream};
+use crate::without_webhook::{await_bundle, await_streamers, stream};
 
 const STREAM: &str = "of-the-vendor";
 const LOGIN: &str = "root:not-the-default";
@@ -19,6 +19,7 @@ const LOGIN: &str = "root:not-the-default";
 pub(crate) async fn a_streamer_of_the_vendors_operator_captures_a_stream(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let namespace = create_namespace(&site.client()?, "vendor").await?;
+    await_bundle(site, &namespace).await?;
     let login = format!("--from-literal=url=http://{LOGIN}@127.0.0.1:81");
     site.kubectl(&["--namespace", &namespace, "create", "secret", "generic", "flussonic-api", &login]).await?;
     let example = Streamer::read(Path::new(EXAMPLE))?;

@@ -9,6 +9,7 @@ use weir_e2e::cluster::HOME;
 use weir_e2e::control_plane::create_namespace;
 use weir_e2e::site::{condition_of, until};
 
+use crate::injection::{create, has_sidecar, pod, pods};
 use crate::site::{CHART, PATIENCE, Site};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/without-webhook/media.yaml");
@@ -21,11 +22,7 @@ pub(crate) async fn the_example_without_the_webhook_captures_where_there_is_none
     ensure!(!left.contains("weir"), "there is a webhook: {left}");
     let namespace = create_namespace(&site.client()?, "without-webhook").await?;
     site.kubectl(&["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"]).await?;
-    // A kubelet sees within two minutes what was not there when the pod was made; here nobody waits for that.
-    until("whom to trust is known there", async || {
-        site.kubectl(&["--namespace", &namespace, "get", "configmap", "weir-ca"]).await.map(drop)
-    })
-    .await?;
+    await_bundle(site, &namespace).await?;
     let registry = format!("--from-literal=STREAMER_SIM_REGISTRY={}", site.registry.addr());
     site.kubectl(&["--namespace", &namespace, "create", "configmap", "streamer-sim", &registry]).await?;
     let file = tempfile::NamedTempFile::new()?;
@@ -43,7 +40,23 @@ pub(crate) async fn the_example_without_the_webhook_captures_where_there_is_none
     site.ensure_never_twice()?;
     site.kubectl(&["delete", "namespace", &namespace, "--timeout=2m"]).await?;
     site.upgrade(CHART, &[]).await?;
+    // It is made anew, and knows whom to trust when somebody leads.
+    let pods = pods(site, "with-webhook").await?;
+    until("pods get their sidecar again", async || {
+        ensure!(has_sidecar(&create(&pods, &pod("labelled", true)).await?), "it has no sidecar");
+        Ok(())
+    })
+    .await?;
     site.await_captured_once().await.map(drop)
+}
+
+/// Waits until sidecars of a namespace know whom to trust. A kubelet sees within two minutes what was not there when the pod was made;
+/// here nobody waits for that.
+pub(crate) async fn await_bundle(site: &Site, namespace: &str) -> Result<()> {
+    until("whom to trust is known there", async || {
+        site.kubectl(&["--namespace", namespace, "get", "configmap", "weir-ca"]).await.map(drop)
+    })
+    .await
 }
 
 /// Waits until so many Streamers of a namespace are Ready.
