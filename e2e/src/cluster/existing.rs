@@ -72,9 +72,10 @@ pub(super) fn registry() -> Option<String> {
 /// It has the logins and the settings (`registries.conf`) of who runs it.
 async fn copy(from: &str, to: &str) -> Result<()> {
     let mut skopeo = Command::new("skopeo");
-    output(skopeo.args(["copy", "--quiet", from, to]))
-        .await
-        .context("apt-get install skopeo puts images into a registry")?;
+    let copied = output(skopeo.args(["copy", "--quiet", from, to])).await;
+    copied.with_context(|| {
+        format!("{from} cannot be copied to {to}: skopeo has to be there (apt-get install skopeo), and logged in (skopeo login)")
+    })?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use weir_e2e::node::NAME;
 use weir_e2e::site::until;
 
 use crate::containers;
@@ -107,14 +108,16 @@ pub(crate) async fn a_killed_sidecar_container_stops_nothing(site: &'static Site
     site.ensure_never_twice()
 }
 
+/// Long enough that Kubernetes gives the node up, with all that is on it: operators, webhooks, streamers.
 pub(crate) async fn a_kubelet_that_is_gone_stops_nothing(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
     let (before, node) = (uids(site).await?, site.cluster.node()?);
     node.stop_kubelet().await?;
-    // An operator is told as well: it leads on, or another one does.
-    let pods = ["--namespace", MEDIA, "annotate", "wst", "clock", "example.com/looked=yes", "--overwrite"];
-    site.kubectl(&pods).await?;
+    site.kubectl(&["wait", "--for=condition=Ready=Unknown", "node", NAME, "--timeout=2m"]).await?;
     node.start_kubelet().await?;
+    site.kubectl(&["wait", "--for=condition=Ready", "node", NAME, "--timeout=1m"]).await?;
+    let ready = ["--namespace", MEDIA, "wait", "--for=condition=Ready", "streamers.weir.dev", "--all", "--timeout=1m"];
+    site.kubectl(&ready).await?;
     ensure!(uids(site).await? == before, "pods were made anew");
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()

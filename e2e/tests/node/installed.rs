@@ -1,43 +1,54 @@
 //! Two commands, and what a person sees afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use weir_e2e::site::{condition_of, until};
 
-use crate::site::{MEDIA, SYSTEM, Site};
+use crate::site::{MEDIA, PATIENCE, SYSTEM, Site};
 
 pub(crate) async fn two_commands_capture_every_stream_once(site: &'static Site) -> Result<()> {
     site.await_captured_once().await?;
-    let lines = site.kubectl(&["--namespace", MEDIA, "get", "wst", "--no-headers"]).await?;
-    ensure!(lines.lines().count() >= site.streams.len(), "kubectl get wst shows too few:\n{lines}");
-
-    // What is shown is what is.
     until("kubectl get wst shows who captures what", async || {
-        let readers = site.readers();
-        let shown: BTreeMap<String, String> = shown(site).await?;
-        for (stream, reader) in &readers {
-            ensure!(shown.get(stream) == Some(reader), "{stream} is captured by {reader}; shown is {shown:?}");
+        let shown = site.kubectl(&["--namespace", MEDIA, "get", "wst", "--no-headers"]).await?;
+        let names = objects_of(site).await?;
+        for (stream, reader) in &site.readers() {
+            let row = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let row = row.into_iter().find(|row| row.first().is_some_and(|name| names.get(*name) == Some(stream)));
+            let row = row.with_context(|| format!("{stream} is not shown:\n{shown}"))?;
+            ensure!(row.get(1..4) == Some(&[reader.as_str(), "True", "True"]), "{reader} captures {stream}:\n{shown}");
         }
         Ok(())
     })
     .await?;
-    until("kubectl get wsr shows how much each captures", async || {
+    until("kubectl get wsr shows how many each has", async || {
+        let records = site.records().await?;
         for streamer in site.list("streamers.weir.dev").await? {
             let name = streamer["metadata"]["name"].as_str().context("no name")?;
             let ready = condition_of(&streamer, "Ready").context("no condition Ready")?;
             ensure!(ready["status"] == "True", "{name} is not ready: {ready}");
+            let has = records.values().filter(|record| record["streamer"] == name).count();
+            let shown = &streamer["status"]["streams"];
+            ensure!(shown.as_u64() == u64::try_from(has).ok(), "{name} has {has}, and {shown} are shown");
         }
         Ok(())
     })
     .await?;
-    let (stream, reader) = site.readers().into_iter().find(|(stream, _)| stream == "clock").context("no clock")?;
-    let described = site.kubectl(&["--namespace", MEDIA, "describe", "wst", &stream]).await?;
-    for word in [&*reader, "Placed", "Captured", "Events:"] {
-        ensure!(described.contains(word), "kubectl describe wst does not say {word}:\n{described}");
+    let reader = site.readers().remove("clock").context("nobody reads the clock")?;
+    let described = site.kubectl(&["--namespace", MEDIA, "describe", "wst", "clock"]).await?;
+    ensure!(
+        described.lines().any(|line| line.contains("Streamer:") && line.ends_with(&reader)),
+        "{reader} is not named:\n{described}"
+    );
+    let clock = site.list("streams.weir.dev").await?.into_iter().find(|stream| stream["metadata"]["name"] == "clock");
+    let clock = clock.context("no clock")?;
+    for condition in ["Accepted", "Placed", "Captured"] {
+        let said = condition_of(&clock, condition).with_context(|| format!("no condition {condition}"))?;
+        ensure!(said["status"] == "True", "it is captured, and says {said}");
     }
-    let events = site.kubectl(&["--namespace", MEDIA, "get", "events"]).await?;
-    ensure!(events.contains("stream/clock"), "no Event tells of clock:\n{events}");
+    let events = site.kubectl(&["--namespace", MEDIA, "get", "events", "--no-headers"]).await?;
+    let tells = |line: &str| line.contains("stream/clock") && line.contains(&reader);
+    ensure!(events.lines().any(tells), "no Event tells that {reader} has the clock:\n{events}");
     let secret = "example-only-change-me";
     for text in [described, events, site.operator_logs().await?] {
         ensure!(!text.contains(secret), "a password is shown:\n{text}");
@@ -45,24 +56,34 @@ pub(crate) async fn two_commands_capture_every_stream_once(site: &'static Site) 
     site.ensure_never_twice()
 }
 
-async fn shown(site: &Site) -> Result<BTreeMap<String, String>> {
+/// The media name of each Stream object.
+async fn objects_of(site: &Site) -> Result<BTreeMap<String, String>> {
     let streams = site.list("streams.weir.dev").await?;
-    let shown = streams.iter().filter_map(|stream| {
-        let name = stream["spec"]["name"].as_str().or(stream["metadata"]["name"].as_str())?;
-        Some((name.to_owned(), stream["status"]["streamer"].as_str()?.to_owned()))
+    let named = streams.iter().filter_map(|stream| {
+        let object = stream["metadata"]["name"].as_str()?;
+        Some((object.to_owned(), stream["spec"]["name"].as_str().unwrap_or(object).to_owned()))
     });
-    Ok(shown.collect())
+    Ok(named.collect())
 }
 
 /// Each command that NOTES.txt tells to type can be typed.
 pub(crate) async fn the_notes_say_what_to_type(site: &'static Site) -> Result<()> {
     let commands = site.notes.lines().filter_map(|line| line.strip_prefix("     "));
-    let commands: Vec<&str> = commands.filter(|line| line.starts_with("kubectl ") && !line.contains("<<")).collect();
+    let commands: Vec<&str> = commands.filter(|line| line.starts_with("kubectl ")).collect();
     ensure!(commands.len() >= 3, "the notes say nothing to type:\n{}", site.notes);
     for command in commands {
         let args: Vec<&str> = command.split_whitespace().skip(1).collect();
         ensure!(!site.kubectl(&args).await?.trim().is_empty(), "{command} shows nothing");
     }
+    // With a document behind it, it ends where the shell sees its end.
+    let (_, script) = site.notes.split_once("\nkubectl apply").context("the notes apply nothing")?;
+    let (document, _) = script.split_once("\nEOF\n").context("what is applied has no end")?;
+    let applied = site.typed(&format!("kubectl apply{document}\nEOF\n")).await?;
+    ensure!(applied.contains("my-stream created"), "{applied}");
+    let all = &site.streams | &BTreeSet::from(["my-stream".to_owned()]);
+    site.registry.await_each_once(&all, PATIENCE).await?;
+    site.kubectl(&["--namespace", MEDIA, "delete", "wst", "my-stream"]).await?;
+    site.await_captured_once().await?;
     let tested = site.helm(&["test", "weir", "--namespace", SYSTEM, "--timeout=1m"]).await?;
     ensure!(tested.contains("Phase:          Succeeded"), "{tested}");
     Ok(())

@@ -1,12 +1,13 @@
 //! Weir is upgraded, stopped and taken away under streams that go on.
 
-use std::fs;
-use std::process::Command;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use weir_e2e::site::until;
 
+use crate::changed_chart::ChangedChart;
 use crate::containers;
 use crate::site::{CHART, MEDIA, SYSTEM, Site};
 
@@ -31,23 +32,20 @@ pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(site: &'static Site
 /// A field more in a CustomResourceDefinition: `helm upgrade` brings it, and nothing that is stored is lost.
 pub(crate) async fn a_changed_definition_comes_with_an_upgrade(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
-    let before = site.list("streams.weir.dev").await?.len();
-    let folder = tempfile::tempdir()?;
-    let chart = folder.path().join("weir");
-    let copied = Command::new("cp").arg("-r").arg(CHART).arg(&chart).status()?;
-    ensure!(copied.success(), "the chart cannot be copied");
-    let file = chart.join("files/crds/stream.yaml");
-    let definition = fs::read_to_string(&file)?;
-    let anchor = "\n              disabled:\n";
-    ensure!(definition.contains(anchor), "the definition of Streams has changed: mend this test");
-    let field = "\n              colour:\n                type: string";
-    fs::write(&file, definition.replacen(anchor, &format!("{field}{anchor}"), 1))?;
-    site.upgrade(chart.to_str().context("no UTF-8")?, &[]).await?;
+    let before = specs(site).await?;
+    let field = "              colour:\n                type: string\n";
+    let chart = ChangedChart::with("files/crds/stream.yaml", "              disabled:\n", field)?;
+    site.upgrade(&chart.path()?, &[]).await?;
     let patch = r#"{"spec":{"colour":"green"}}"#;
     site.kubectl(&["--namespace", MEDIA, "patch", "wst", "clock", "--type=merge", "--patch", patch]).await?;
-    ensure!(site.list("streams.weir.dev").await?.len() == before, "Streams were lost");
-    // Back to what the programs know: the field is not stored any more, and nothing else changes.
+    let mut after = specs(site).await?;
+    let clock = after.get_mut("clock").and_then(Value::as_object_mut).context("no clock")?;
+    ensure!(clock.remove("colour") == Some(json!("green")), "the new field is not stored: {clock:?}");
+    ensure!(after == before, "the new definition changed Streams: {after:#?}, before {before:#?}");
+    // Back to what the programs know: the field is not shown any more, and nothing else changes.
     site.upgrade(CHART, &[]).await?;
+    let back = specs(site).await?;
+    ensure!(back == before, "the old definition changed Streams: {back:#?}, before {before:#?}");
     await_led(site).await?;
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()
@@ -89,9 +87,16 @@ pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static
     ensure!(site.records().await? == records, "Placements went with the chart");
     let left = site.kubectl(&["--namespace", SYSTEM, "get", "deployments", "--output=name"]).await?;
     ensure!(left.trim().is_empty(), "left: {left}");
+    let kinds = "customresourcedefinitions,mutatingwebhookconfigurations,clusterroles,clusterrolebindings";
+    let left = site.kubectl(&["get", kinds, "--output=name"]).await?;
+    let ours: Vec<&str> = left.lines().filter(|name| name.contains("weir")).collect();
+    let kept = |name: &&str| name.starts_with("customresourcedefinition") && name.ends_with(".weir.dev");
+    ensure!(ours.len() == 3 && ours.iter().all(kept), "left: {ours:?}");
+    let streamers = site.list("streamers.weir.dev").await?.len();
+    ensure!(streamers == 3, "{streamers} Streamers are left");
     site.upgrade(CHART, &[]).await?;
     await_led(site).await?;
-    let epochs = |records: &std::collections::BTreeMap<String, serde_json::Value>| -> Vec<_> {
+    let epochs = |records: &BTreeMap<String, Value>| -> Vec<_> {
         records
             .iter()
             .map(|(name, record)| (name.clone(), record["streamer"].clone(), record["epoch"].clone()))
@@ -100,6 +105,16 @@ pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static
     ensure!(epochs(&site.records().await?) == epochs(&records), "records changed");
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()
+}
+
+/// Each Stream's spec, by name.
+async fn specs(site: &Site) -> Result<BTreeMap<String, Value>> {
+    let streams = site.list("streams.weir.dev").await?;
+    let each = streams.into_iter().map(|mut stream| {
+        let name = stream["metadata"]["name"].as_str().context("no name")?.to_owned();
+        Ok((name, stream["spec"].take()))
+    });
+    each.collect()
 }
 
 async fn images(site: &Site) -> Result<String> {

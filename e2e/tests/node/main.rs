@@ -3,6 +3,7 @@
 //! `WEIR_E2E_KUBECONFIG` that is an existing cluster, whose nodes are not ours: what needs one is left out by name.
 
 mod certificates;
+mod changed_chart;
 mod containers;
 mod faults;
 mod injection;

@@ -75,7 +75,7 @@ impl Site {
     }
 
     /// A line as somebody types it into a shell.
-    async fn typed(&self, line: &str) -> Result<String> {
+    pub(crate) async fn typed(&self, line: &str) -> Result<String> {
         output(self.cluster.tools().shell(line)?.current_dir(ROOT)).await
     }
 

@@ -1,8 +1,6 @@
 //! The webhook under load, and while its certificate is renewed.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +15,7 @@ use weir_e2e::measure::usage::Usage;
 use weir_e2e::site::until;
 use weir_e2e::tools::Forward;
 
+use crate::changed_chart::ChangedChart;
 use crate::containers::process_of;
 use crate::injection::{has_sidecar, pod, pods};
 use crate::site::{CHART, SYSTEM, Site};
@@ -29,15 +28,9 @@ const NAME: &str = "weir-webhook.weir-system.svc";
 pub(crate) async fn the_webhooks_certificate_is_renewed_while_pods_are_made(site: &'static Site) -> Result<()> {
     let before = webhooks(site).await?;
     let pods = pods(site, "renewed").await?;
-    let folder = tempfile::tempdir()?;
-    let chart = folder.path().join("weir");
-    ensure!(Command::new("cp").arg("-r").arg(CHART).arg(&chart).status()?.success(), "the chart cannot be copied");
-    let file = chart.join("templates/operator/deployment.yaml");
     let line = "            - --webhook-dns-name={{ $name }}-webhook.{{ .Release.Namespace }}.svc\n";
-    let template = fs::read_to_string(&file)?;
-    ensure!(template.contains(line), "the operator's Deployment has changed: mend this test");
     let further = line.replace(".svc\n", ".svc.cluster.local\n");
-    fs::write(&file, template.replacen(line, &format!("{line}{further}"), 1))?;
+    let chart = ChangedChart::with("templates/operator/deployment.yaml", line, &further)?;
 
     let mut seen = Vec::new();
     for name in &before {
@@ -47,8 +40,7 @@ pub(crate) async fn the_webhooks_certificate_is_renewed_while_pods_are_made(site
         seen.push(Seen { review, http, expiries: BTreeSet::new() });
     }
     let renewed = async {
-        let chart = chart.to_str().context("no UTF-8")?;
-        site.upgrade(chart, &["--set", "certificates.lifetime=60s"]).await?;
+        site.upgrade(&chart.path()?, &["--set", "certificates.lifetime=60s"]).await?;
         for (count, which) in [(2, "one for the further name"), (3, "one that follows it")] {
             until(which, async || look(site, &mut seen, |expiries| expiries.len() >= count).await).await?;
         }

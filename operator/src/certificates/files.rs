@@ -50,7 +50,7 @@ impl Files {
     ) -> Result<(Served, impl Future<Output = ()> + Send + 'static), FileError> {
         let served = Served::default();
         let shown = self.read()?;
-        metrics.serves(purpose, show(&served, &self, &shown)?.expires());
+        metrics.serves(purpose, show(&served, &self, &shown)?.valid());
         let seen = Seen { files: self, served: served.clone(), shown, last: None, refused: None, trouble: None };
         Ok((served, seen.follow(pause, purpose, metrics)))
     }
@@ -119,7 +119,7 @@ impl Seen {
             // Small files: not worth a thread of their own.
             let read = self.files.read();
             if let Some(pair) = self.look(read) {
-                metrics.serves(purpose, pair.expires());
+                metrics.serves(purpose, pair.valid());
                 tracing::info!(
                     certificate = purpose.name(),
                     "the certificate has changed: new connections are shown it"

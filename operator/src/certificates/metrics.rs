@@ -1,5 +1,7 @@
 //! What is told of certificates.
 
+use std::ops::Range;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,6 +13,7 @@ use super::Purpose;
 #[derive(Debug, Clone, Default)]
 pub struct CertificateMetrics {
     expiry: Family<Certificate, Gauge>,
+    lifetime: Family<Certificate, Gauge>,
     troubled: Family<Certificate, Gauge>,
 }
 
@@ -28,6 +31,12 @@ impl CertificateMetrics {
             Unit::Seconds,
             self.expiry.clone(),
         );
+        registry.register_with_unit(
+            "weir_certificate_lifetime",
+            "For how long that certificate is valid in all: what is left of it is small or large by this",
+            Unit::Seconds,
+            self.lifetime.clone(),
+        );
         registry.register(
             "weir_certificate_troubled",
             "1 while a newer certificate cannot be read, made or given out; /readyz or the log says why",
@@ -35,15 +44,19 @@ impl CertificateMetrics {
         );
     }
 
-    /// This one is served, until then (seconds since the Unix epoch).
-    pub fn serves(&self, purpose: Purpose, expires: i64) {
-        self.expiry.get_or_create(&Certificate { certificate: purpose.name() }).set(expires);
+    /// This one is served, which is valid from the one to the other (seconds since the Unix epoch).
+    pub fn serves(&self, purpose: Purpose, valid: Range<i64>) {
+        self.tell(purpose.name(), valid);
     }
 
-    /// When the newest authority expires.
-    pub fn authority(&self, expires: u64) {
-        let expires = i64::try_from(expires).unwrap_or(i64::MAX);
-        self.expiry.get_or_create(&Certificate { certificate: "ca" }).set(expires);
+    /// The newest authority is valid for so long.
+    pub fn authority(&self, valid: Range<i64>) {
+        self.tell("ca", valid);
+    }
+
+    fn tell(&self, certificate: &'static str, valid: Range<i64>) {
+        self.expiry.get_or_create(&Certificate { certificate }).set(valid.end);
+        self.lifetime.get_or_create(&Certificate { certificate }).set(valid.end.saturating_sub(valid.start));
     }
 
     /// Whether something is wrong with a certificate.

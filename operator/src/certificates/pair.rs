@@ -1,5 +1,6 @@
 //! A certificate chain with its key, as a server shows it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
@@ -11,7 +12,7 @@ use rustls::sign::CertifiedKey;
 #[derive(Debug, Clone)]
 pub struct Pair {
     pub(super) key: Arc<CertifiedKey>,
-    expires: i64,
+    valid: Range<i64>,
 }
 
 /// Why two texts are no pair. It never quotes them.
@@ -35,15 +36,16 @@ impl Pair {
             return Err(PairError::Certificate("there is none".into()));
         };
         let (_, parsed) = x509_parser::parse_x509_certificate(first).map_err(|error| unreadable(&error))?;
-        let expires = parsed.validity().not_after.timestamp();
+        let validity = parsed.validity();
+        let valid = validity.not_before.timestamp()..validity.not_after.timestamp();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| PairError::Key(error.to_string()))?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
         let key = key.map_err(|error| PairError::Mismatch(error.to_string()))?;
-        Ok(Self { key: key.into(), expires })
+        Ok(Self { key: key.into(), valid })
     }
 
-    /// Until when it is valid, seconds since the Unix epoch.
-    pub fn expires(&self) -> i64 {
-        self.expires
+    /// When it is valid, seconds since the Unix epoch.
+    pub fn valid(&self) -> Range<i64> {
+        self.valid.clone()
     }
 }

@@ -62,7 +62,7 @@ fn what_is_made_first_is_for_the_names_and_addresses_given() {
     takes(&bundle, &feed, FEED, START + 9_001).unwrap_err();
     takes(&bundle, stored.webhook.as_ref().unwrap(), "weir-webhook.weir-system.svc", START).unwrap();
     let pair = Pair::from_pem(feed.certificate.as_bytes(), feed.key.0.as_bytes()).unwrap();
-    assert_eq!(pair.expires(), i64::try_from(START + 9_000).unwrap());
+    assert_eq!(pair.valid().end, i64::try_from(START + 9_000).unwrap());
 }
 
 #[test]

@@ -27,8 +27,11 @@ struct Labels {
 }
 
 impl WebhookMetrics {
-    /// Puts them into a registry, under their full names.
+    /// Puts them into a registry, under their full names: all at 0, so that a webhook that is there is seen to be.
     pub fn register(&self, registry: &mut Registry) {
+        for outcome in [Outcome::Injected, Outcome::Refused, Outcome::Untouched, Outcome::Malformed] {
+            self.counted(outcome);
+        }
         registry.register(
             "weir_webhook_reviews",
             "Reviews of pods by outcome: injected, refused, untouched or malformed",

@@ -2,6 +2,7 @@
 //! everybody serves from that Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -191,10 +192,10 @@ impl Keeper {
 
     fn show(&mut self, stored: &Stored) -> Problems {
         if let Some(newest) = stored.authorities.last() {
-            self.metrics.authority(newest.expires);
+            self.metrics.authority(valid(newest.made, newest.expires));
         }
         if let Some(webhook) = &stored.webhook {
-            self.metrics.serves(Purpose::Webhook, i64::try_from(webhook.expires).unwrap_or(i64::MAX));
+            self.metrics.serves(Purpose::Webhook, valid(webhook.made, webhook.expires));
         }
         let Some(leaf) = stored.feed.as_ref().filter(|leaf| self.shown.as_ref() != Some(*leaf)) else {
             return vec![];
@@ -202,7 +203,7 @@ impl Keeper {
         match Pair::from_pem(leaf.certificate.as_bytes(), leaf.key.0.as_bytes()) {
             Ok(pair) => {
                 self.served.show(&pair);
-                self.metrics.serves(Purpose::Feed, pair.expires());
+                self.metrics.serves(Purpose::Feed, pair.valid());
                 self.shown = Some(leaf.clone());
                 tracing::info!(made = leaf.made, expires = leaf.expires, "the feed shows a new certificate");
                 vec![]
@@ -257,4 +258,10 @@ fn at(what: &str, done: &str, failure: &Failure) -> String {
 /// A lock that nobody leaves poisoned anything in.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since the Unix epoch.
+fn valid(made: u64, expires: u64) -> Range<i64> {
+    let seconds = |of: u64| i64::try_from(of).unwrap_or(i64::MAX);
+    seconds(made)..seconds(expires)
 }
