@@ -19,6 +19,8 @@ enum Release {
     Version,
     /// It is also the one that is stored.
     Storage,
+    /// It is the only one.
+    Last,
 }
 
 /// Today's definitions as that release has them.
@@ -34,6 +36,10 @@ fn definitions(release: Release) -> String {
             versions[1]["name"] = json!(NEXT);
             versions[1]["storage"] = json!(release == Release::Storage);
             versions[0]["storage"] = json!(release != Release::Storage);
+        }
+        if release == Release::Last {
+            versions.remove(0);
+            versions[0]["storage"] = json!(true);
         }
         crd["spec"]["versions"] = versions.into();
         serde_yaml::to_string(&crd).unwrap()
@@ -170,6 +176,19 @@ async fn stored_objects_outlive_a_new_field_and_a_new_version_and_the_operator_b
         let definitions = Api::<CustomResourceDefinition>::all(place.client.clone());
         let name = crd.metadata.name.unwrap();
         let stored = definitions.get(&name).await.unwrap().status.unwrap().stored_versions.unwrap();
-        assert_eq!(stored, ["v1alpha1", NEXT], "the first may be taken off here, and then out of {name}");
+        assert_eq!(stored, ["v1alpha1", NEXT], "of {name}");
+        // Nothing is stored under the first any more.
+        let stored = Patch::Merge(json!({"status": {"storedVersions": [NEXT]}}));
+        definitions.patch_status(&name, &PatchParams::default(), &stored).await.unwrap();
     }
+    let stored = specs(&place, NEXT).await;
+    apply_crds(&place.client, &definitions(Release::Last)).await.unwrap();
+    let gone = resource(&place, "Stream", "v1alpha1");
+    patient("the first version is gone", async {
+        while gone.list(&ListParams::default()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(specs(&place, NEXT).await, stored, "nothing is lost with the first version");
 }
