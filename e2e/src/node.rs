@@ -28,7 +28,7 @@ use crate::tools::Tools;
 pub const NAME: &str = "node-0";
 
 /// The addresses of its pods.
-const POD_ADDRESSES: &str = "10.11.0.0/24";
+pub const POD_ADDRESSES: &str = "10.11.0.0/24";
 
 /// Where a kubelet listens by itself.
 const KUBELET_PORT: u16 = 10250;

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -39,6 +40,9 @@ const FIRST_PAUSE: u64 = 200;
 const LONGEST_PAUSE: u64 = 2_000;
 /// Milliseconds until a leader that refused this sidecar is asked again.
 const REFUSED_PAUSE: u64 = 10_000;
+/// Until an address is asked again that standbys name and that could not be reached: from outside a cluster it is a pod's, and
+/// all the way there is leads through the address that is configured.
+const UNREACHED: Duration = Duration::from_secs(10);
 /// Addresses asked in one round, hints included.
 const MAX_TARGETS: usize = 64;
 
@@ -140,13 +144,15 @@ pub struct Feed<C> {
     random: StdRng,
     events: mpsc::Sender<Event>,
     connections: u64,
+    /// When addresses that standbys had named could not be reached.
+    unreached: BTreeMap<SocketAddr, Instant>,
     /// The last thing logged about each address, so that it is said once for as long as it lasts.
     said: BTreeMap<String, String>,
 }
 
 impl<C: Connect> Feed<C> {
     pub fn new(settings: FeedSettings, connect: C, random: StdRng, events: mpsc::Sender<Event>) -> Self {
-        Self { settings, connect, random, events, connections: 0, said: BTreeMap::new() }
+        Self { settings, connect, random, events, connections: 0, unreached: BTreeMap::new(), said: BTreeMap::new() }
     }
 
     pub async fn run(mut self) {
@@ -162,9 +168,10 @@ impl<C: Connect> Feed<C> {
             let mut round = Round::default();
             // Two standbys that name each other must not be asked in turns.
             let mut asked = Vec::new();
+            let configured = targets.clone();
             while let Some(target) = targets.pop_front() {
                 asked.push(target.clone());
-                let begun = tokio::time::Instant::now();
+                let begun = Instant::now();
                 let ended = self.connect(&target).await;
                 if begun.elapsed() > CONNECT * 2 && !matches!(ended, Ended::NotLetIn(_)) {
                     // It worked for a while: what failed now may be back at once, and is news.
@@ -173,13 +180,18 @@ impl<C: Connect> Feed<C> {
                 }
                 last = Some(target.clone());
                 round.ended(&ended);
+                if matches!(ended, Ended::Broken(_)) && begun.elapsed() <= CONNECT * 2 && !configured.contains(&target)
+                {
+                    self.unreached.insert(target.address, Instant::now());
+                }
                 match ended {
                     Ended::Left(Why::Superseded | Why::Shutdown) => return,
                     Ended::Left(Why::NotLeader { leader: Some(hint) }) => {
                         let hinted = self.hinted(&target, &hint).await;
                         // The first of them is asked first.
                         for hinted in hinted.into_iter().rev() {
-                            if !asked.contains(&hinted) && asked.len() <= MAX_TARGETS {
+                            let reached = configured.contains(&hinted) || self.may_reach(&hinted);
+                            if reached && !asked.contains(&hinted) && asked.len() <= MAX_TARGETS {
                                 targets.retain(|target| *target != hinted);
                                 targets.push_front(hinted);
                             }
@@ -205,6 +217,12 @@ impl<C: Connect> Feed<C> {
                 () = tokio::time::sleep(Duration::from_millis(jittered)) => {}
             }
         }
+    }
+
+    /// False for a while after an address that standbys name could not be reached.
+    fn may_reach(&mut self, named: &Target) -> bool {
+        self.unreached.retain(|_, at| at.elapsed() < UNREACHED);
+        !self.unreached.contains_key(&named.address)
     }
 
     /// All addresses of all URLs; a name that resolves to several counts as several.

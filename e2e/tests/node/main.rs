@@ -10,6 +10,7 @@ mod injection;
 mod installed;
 mod lifecycle;
 mod machine;
+mod outside;
 mod owner_killed;
 mod pod;
 mod pod_ends;
@@ -81,6 +82,7 @@ fn trials() -> Vec<Trial> {
         injection::a_pod_with_a_backend_of_its_own_is_refused_with_a_sentence,
         injection::a_namespace_that_is_not_watched_is_left_alone,
         tokens::foreign_tokens_are_refused_counted_and_kept_out_of_logs,
+        tokens::the_token_of_another_pod_is_refused_counted_and_kept_out_of_logs,
         without_webhook::the_example_without_the_webhook_captures_where_there_is_none,
         webhook::the_webhooks_certificate_is_renewed_while_pods_are_made,
     ];
@@ -90,6 +92,7 @@ fn trials() -> Vec<Trial> {
         faults::a_kubelet_that_is_gone_stops_nothing,
         lifecycle::without_an_operator_streams_go_on,
         replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
+        outside::a_streamer_outside_the_cluster_finds_each_leader,
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
         tokens::an_expired_token_is_refused_counted_and_kept_out_of_logs,

@@ -37,12 +37,27 @@ pub(crate) async fn units_run_with_all_their_hardening(units: &'static Units) ->
         }
         ensure!(has("Uid:").is_some_and(|uids| uids.starts_with("0\t")) == is_root, "{unit}: {status}");
     }
+    ensure_exposed_no_more(units).await?;
     let complaints = units.machine.run("journalctl --boot --priority warning --output cat _PID=1").await?;
     ensure!(!complaints.contains("weir-"), "systemd does not take all of the units:\n{complaints}");
     units
         .machine
         .run("cd /var/lib/private/weir-sidecar && test -s replica.sqlite3 && test $(stat -c %a .) = 700")
         .await?;
+    Ok(())
+}
+
+/// `systemd-analyze security` gives both programs no more than the page says.
+async fn ensure_exposed_no_more(units: &Units) -> Result<()> {
+    let page = page()?;
+    let (_, figure) = page.split_once("`systemd-analyze security` gives them ").context("the page has no figure")?;
+    let figure: f64 = figure.split(')').next().unwrap_or_default().parse()?;
+    for unit in ["weir-operator", "weir-sidecar"] {
+        // In tenths of what it prints.
+        let analyze = format!("systemd-analyze security --no-pager --threshold={:.0} {unit}.service", figure * 10.0);
+        let told = units.machine.run(&analyze).await?;
+        ensure!(told.contains(&format!("Overall exposure level for {unit}.service: ")), "{told}");
+    }
     Ok(())
 }
 
@@ -260,7 +275,7 @@ fn page() -> Result<String> {
 }
 
 /// The command that a text gives in a line of its own (in a comment too), with the lines that it goes on in.
-fn line_of(text: &str, start: &str) -> Result<String> {
+pub(crate) fn line_of(text: &str, start: &str) -> Result<String> {
     let text = text.replace("\\\n", " ");
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("    ").or(line.strip_prefix("#   ")));
     let line = lines.find(|line| line.starts_with(start));

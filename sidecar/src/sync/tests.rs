@@ -145,3 +145,50 @@ fn only_a_round_in_which_nobody_may_be_of_another_mind_soon_can_wait() {
         assert_eq!(round.can_wait(), can_wait, "{ends:?}");
     }
 }
+
+/// Reaches nobody, and tells whom it was to reach.
+#[derive(Clone)]
+struct Nobody(mpsc::UnboundedSender<SocketAddr>);
+
+impl Connect for Nobody {
+    type Stream = tokio::net::TcpStream;
+
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<Self::Stream> {
+        let _ = self.0.send(address);
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+/// From outside a cluster: one address that leads to a leader or to a standby, which names one of the cluster's own.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_a_standby_names_and_nobody_reaches_does_not_hold_up_the_next_try() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (tell, mut reached) = mpsc::unbounded_channel();
+    let (events, mut incoming) = mpsc::channel(10);
+    let settings =
+        FeedSettings { urls: vec!["http://127.0.0.1:9443".parse().unwrap()], ca_file: None, token_file: None };
+    tokio::spawn(Feed::new(settings, Nobody(tell), StdRng::seed_from_u64(1), events).run());
+    let (outside, inside): (SocketAddr, SocketAddr) =
+        ("127.0.0.1:9443".parse().unwrap(), "127.0.0.2:9443".parse().unwrap());
+    let begun = Instant::now();
+    let (mut link, mut asked) = (None, Vec::new());
+    while begun.elapsed() < UNREACHED * 3 {
+        match incoming.recv().await.unwrap() {
+            Event::Connected { link: new, .. } => link = Some(new),
+            Event::Closed { .. } => {
+                let address = reached.recv().await.unwrap();
+                asked.push((begun.elapsed(), address));
+                let link = link.take().unwrap();
+                if address == outside {
+                    link.leave(Why::NotLeader { leader: Some(inside.to_string()) });
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let named: Vec<Duration> = asked.iter().filter(|(_, address)| *address == inside).map(|(at, _)| *at).collect();
+    assert!(named.len() > 1, "it is never asked again: {asked:?}");
+    assert!(named.windows(2).all(|pair| pair[1] >= pair[0] + UNREACHED), "{asked:?}");
+    let tries = asked.iter().filter(|(_, address)| *address == outside).count();
+    assert!(tries > 10, "{asked:?}");
+}
