@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 /// Programs, and the Debian packages that they are in.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -13,6 +13,9 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("ps", "procps"),
+    ("find", "findutils"),
     ("cc", "gcc"),
     // The machine without Kubernetes, on which systemd runs.
     ("systemd-nspawn", "systemd-container"),
@@ -20,6 +23,10 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("curl", "curl"),
     ("openssl", "openssl"),
 ];
+
+/// In every installation of Debian (`Essential: yes`), or with the compiler that cargo itself needs: nobody has to be told.
+#[cfg(test)]
+const THERE_ALREADY: [&str; 4] = ["util-linux", "findutils", "passwd", "gcc"];
 
 /// Where distributions put CNI's plugins.
 const CNI: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -67,7 +74,27 @@ fn has_program(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// With what `dist/images` needs, which is not asked for here.
+    #[test]
+    fn the_readme_and_the_check_of_every_change_name_the_same_packages() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let listed = |file: &str, from: &str, to: char| -> BTreeSet<String> {
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            let (_, list) =
+                text.split_once(from).unwrap_or_else(|| panic!("{file} has no list that begins with {from:?}"));
+            list.split(to).next().unwrap().split_whitespace().map(str::to_owned).collect()
+        };
+        let of_images = ["buildah", "musl-tools"];
+        let ours = PROGRAMS.iter().map(|(_, package)| *package).filter(|package| !THERE_ALREADY.contains(package));
+        let ours: BTreeSet<String> =
+            ours.chain(["containernetworking-plugins"]).chain(of_images).map(str::to_owned).collect();
+        assert_eq!(listed(".ci/run", "local packages=(", ')'), ours);
+        assert_eq!(listed("README.md", "packages `", '`'), ours);
+    }
 
     #[test]
     fn everything_that_is_missing_is_named_at_once() {
