@@ -11,7 +11,7 @@ use crate::text::yaml;
 /// What stands before the objects.
 const HEAD: &str = "\
 # From weir-operator export. It holds passwords, and the keys that prove what sidecars serve.
-# kubectl apply --server-side -f THIS, before the cluster's operator is started for the first time.
+# kubectl apply --server-side -f THIS, while no operator of the cluster runs.
 ";
 
 #[derive(Debug, Args)]

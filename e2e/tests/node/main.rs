@@ -14,9 +14,11 @@ mod outside;
 mod owner_killed;
 mod pod;
 mod pod_ends;
+mod registration;
 mod replica;
 mod site;
 mod systemd_machine;
+mod to_cluster;
 mod tokens;
 mod units;
 mod vendor_operator;
@@ -96,6 +98,8 @@ fn trials() -> Vec<Trial> {
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
         tokens::an_expired_token_is_refused_counted_and_kept_out_of_logs,
+        registration::a_pods_streamer_says_where_it_is_and_what_it_is_for,
+        to_cluster::a_site_moves_into_the_cluster_by_the_documented_lines,
         vendor_operator::a_streamer_of_the_vendors_operator_captures_a_stream,
         webhook::a_thousand_pods_cost_the_webhook_what_it_asks_for,
     ];
