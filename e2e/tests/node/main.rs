@@ -8,6 +8,7 @@ mod containers;
 mod faults;
 mod injection;
 mod installed;
+mod lease_probe;
 mod lifecycle;
 mod machine;
 mod outside;
@@ -98,6 +99,7 @@ fn trials() -> Vec<Trial> {
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
         certificates::a_certificate_is_renewed_under_connections,
         tokens::an_expired_token_is_refused_counted_and_kept_out_of_logs,
+        lease_probe::a_streamer_frozen_past_its_lease_is_killed_by_its_kubelet,
         registration::a_pods_streamer_says_where_it_is_and_what_it_is_for,
         to_cluster::a_site_moves_into_the_cluster_by_the_documented_lines,
         vendor_operator::a_streamer_of_the_vendors_operator_captures_a_stream,
