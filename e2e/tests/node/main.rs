@@ -2,6 +2,7 @@
 //! names when it is missing, so a plain run ignores it; who asks for it (`--include-ignored`) and cannot have it fails. With
 //! `WEIR_E2E_KUBECONFIG` that is an existing cluster, whose nodes are not ours: what needs one is left out by name.
 
+mod authority;
 mod certificates;
 mod changed_chart;
 mod containers;
@@ -97,6 +98,7 @@ fn trials() -> Vec<Trial> {
         replica::a_pod_made_anew_without_an_operator_serves_from_its_volume,
         outside::a_streamer_outside_the_cluster_finds_each_leader,
         machine::streams_of_a_machine_that_dies_are_captured_elsewhere,
+        authority::an_authority_is_replaced_under_mounted_bundles,
         certificates::a_certificate_is_renewed_under_connections,
         tokens::an_expired_token_is_refused_counted_and_kept_out_of_logs,
         lease_probe::a_streamer_frozen_past_its_lease_is_killed_by_its_kubelet,
