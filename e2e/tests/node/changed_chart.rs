@@ -22,8 +22,9 @@ impl ChangedChart {
         ensure!(copied.success(), "the chart cannot be copied");
         let path = chart.folder().join(file);
         let before = fs::read_to_string(&path)?;
-        ensure!(before.contains(line), "{file} of the chart has changed: mend this test");
-        fs::write(&path, before.replacen(line, &format!("{text}{line}"), 1))?;
+        let place = before.find(&format!("\n{line}")).with_context(|| format!("{file} has changed: mend this test"))?;
+        let (head, tail) = before.split_at(place + 1);
+        fs::write(&path, [head, text, tail].concat())?;
         Ok(chart)
     }
 

@@ -183,7 +183,7 @@ impl Site {
     pub(crate) async fn records(&self) -> Result<BTreeMap<String, Value>> {
         let mut records = BTreeMap::new();
         for slice in self.list("placements.weir.dev").await? {
-            for record in slice["spec"]["streams"].as_array().into_iter().flatten() {
+            for record in slice["spec"]["records"].as_array().context("a Placement without records")? {
                 let name = record["name"].as_str().context("a record without a name")?;
                 records.insert(name.to_owned(), record.clone());
             }
