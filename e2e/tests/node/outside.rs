@@ -103,12 +103,15 @@ async fn find_leaders(site: &Site, machine: &Machine) -> Result<()> {
 
 /// The pod of the operator that leads.
 pub(crate) async fn leader(site: &Site) -> Result<String> {
-    let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
-    let holder = site.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
-    let running = "--field-selector=status.phase=Running";
-    let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", running, "--output=name"]).await?;
-    let leader = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).find(|pod| holder.contains(pod));
-    Ok(leader.with_context(|| format!("the Lease is {holder:?}'s, and the pods are {pods}"))?.to_owned())
+    until("an operator that is there leads", async || {
+        let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
+        let holder = site.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
+        let running = "--field-selector=status.phase=Running";
+        let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", running, "--output=name"]).await?;
+        let leader = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).find(|pod| holder.contains(pod));
+        Ok(leader.with_context(|| format!("the Lease is {holder:?}'s, and the pods are {pods}"))?.to_owned())
+    })
+    .await
 }
 
 /// A line of the page as it is typed here: with this streamer's name and other folders.
