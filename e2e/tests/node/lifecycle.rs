@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use weir_e2e::site::until;
 
 use crate::changed_chart::ChangedChart;
 use crate::containers;
@@ -21,10 +20,10 @@ pub(crate) async fn an_upgrade_and_its_rollback_stop_nothing(site: &'static Site
     }
     site.upgrade(CHART, &["--set", &format!("image.tag={NEXT}")]).await?;
     ensure!(images(site).await?.split_whitespace().all(|image| image.ends_with(NEXT)), "{}", images(site).await?);
-    await_led(site).await?;
+    site.await_led().await?;
     site.helm(&["rollback", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m"]).await?;
     ensure!(!images(site).await?.contains(NEXT), "{}", images(site).await?);
-    await_led(site).await?;
+    site.await_led().await?;
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()
 }
@@ -46,7 +45,7 @@ pub(crate) async fn a_changed_definition_comes_with_an_upgrade(site: &'static Si
     site.upgrade(CHART, &[]).await?;
     let back = specs(site).await?;
     ensure!(back == before, "the old definition changed Streams: {back:#?}, before {before:#?}");
-    await_led(site).await?;
+    site.await_led().await?;
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()
 }
@@ -73,7 +72,7 @@ pub(crate) async fn without_an_operator_streams_go_on(site: &'static Site) -> Re
     tokio::time::sleep(until.saturating_sub(site.registry.now())).await;
     site.ensure_undisturbed(&site.streams, quiet)?;
     scale(site, "operator", 2).await?;
-    await_led(site).await?;
+    site.await_led().await?;
     site.ensure_undisturbed(&site.streams, quiet)?;
     site.ensure_never_twice()
 }
@@ -95,7 +94,6 @@ pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static
     let streamers = site.list("streamers.weir.dev").await?.len();
     ensure!(streamers == 3, "{streamers} Streamers are left");
     site.upgrade(CHART, &[]).await?;
-    await_led(site).await?;
     let epochs = |records: &BTreeMap<String, Value>| -> Vec<_> {
         records
             .iter()
@@ -120,22 +118,6 @@ async fn specs(site: &Site) -> Result<BTreeMap<String, Value>> {
 async fn images(site: &Site) -> Result<String> {
     let path = "--output=jsonpath={.items[*].spec.template.spec.containers[*].image}";
     site.kubectl(&["--namespace", SYSTEM, "get", "deployments", path]).await
-}
-
-/// Waits until an operator leads, and every Streamer's sidecar has found it.
-async fn await_led(site: &Site) -> Result<()> {
-    until("an operator leads and hears all sidecars", async || {
-        let wait =
-            ["--namespace", MEDIA, "wait", "--for=condition=Ready", "streamers.weir.dev", "--all", "--timeout=1s"];
-        site.kubectl(&wait).await?;
-        let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
-        let holder = site.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
-        let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", "--output=name"]).await?;
-        let leads = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).any(|pod| holder.contains(pod));
-        ensure!(leads, "the Lease is {holder}'s, and the pods are {pods}");
-        Ok(())
-    })
-    .await
 }
 
 pub(crate) async fn scale(site: &Site, component: &str, replicas: u32) -> Result<()> {

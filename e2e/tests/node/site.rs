@@ -14,6 +14,7 @@ use weir_e2e::cluster::{Cluster, HOME};
 use weir_e2e::control_plane::MADE_HERE;
 use weir_e2e::demo::declared::Declared;
 use weir_e2e::registry::{Registry, boot_lasts};
+use weir_e2e::site::until;
 use weir_e2e::tools::output;
 use weir_feed::periods::Periods;
 
@@ -94,7 +95,7 @@ impl Site {
         output(self.cluster.tools().helm().current_dir(ROOT).args(args)).await
     }
 
-    /// `helm upgrade` with these further flags, and its end awaited.
+    /// `helm upgrade` with these further flags, and its end awaited, until one of the new operators leads.
     pub(crate) async fn upgrade(&self, chart: &str, flags: &[&str]) -> Result<String> {
         let registry = format!("image.registry={}", self.cluster.images());
         let args = [
@@ -109,7 +110,27 @@ impl Site {
             "--set",
             &registry,
         ];
-        self.helm(&[&args, flags].concat()).await
+        let said = self.helm(&[&args, flags].concat()).await?;
+        // A leader that is on its way out still decides as it was told.
+        self.await_led().await?;
+        Ok(said)
+    }
+
+    /// Waits until those operators that an upgrade replaces are gone, another one leads, and every Streamer's sidecar has found it.
+    pub(crate) async fn await_led(&self) -> Result<()> {
+        until("an operator leads and hears all sidecars", async || {
+            let wait =
+                ["--namespace", MEDIA, "wait", "--for=condition=Ready", "streamers.weir.dev", "--all", "--timeout=1s"];
+            self.kubectl(&wait).await?;
+            let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
+            let holder = self.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
+            let selector = "--selector=app.kubernetes.io/component=operator";
+            let pods = self.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, "--output=name"]).await?;
+            let leads = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).any(|pod| holder.contains(pod));
+            ensure!(leads && pods.lines().count() == 2, "the Lease is {holder}'s, and the pods are {pods}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until each stream of the examples is read once, and nothing else is.

@@ -94,6 +94,7 @@ struct Leader {
 
 impl Leader {
     async fn find(site: &Site) -> Result<Self> {
+        site.await_led().await?;
         let pod = leader(site).await?;
         let tools = site.cluster.tools();
         let (feed, http) = tokio::try_join!(tools.forward(SYSTEM, &pod, 9443), tools.forward(SYSTEM, &pod, 9981))?;
