@@ -24,10 +24,10 @@ crds:
 chart:
     cd e2e/helm-docs && go tool helm-docs --chart-search-root=../../charts --log-level=warning
 
-# Write the example without the webhook anew from examples/media.yaml
-examples file="examples/without-webhook/media.yaml":
+# Write the example without the webhook anew from examples/workload.yaml
+examples file="examples/without-webhook/workload.yaml":
     sed '/^#/!d' {{file}} > {{file}}.new
-    cargo run --locked -p weir-operator -- inject -f examples/media.yaml --sidecar-image weir.dev/weir-sidecar:0.1.0 \
+    cargo run --locked -p weir-operator -- inject -f examples/workload.yaml --sidecar-image weir.dev/weir-sidecar:0.1.0 \
         --feed https://weir-feed.weir-system.svc:9443 >> {{file}}.new
     mv {{file}}.new {{file}}
 

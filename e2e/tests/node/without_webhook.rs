@@ -12,7 +12,7 @@ use weir_e2e::site::{condition_of, until};
 use crate::injection::{create, has_sidecar, pod, pods};
 use crate::site::{CHART, PATIENCE, Site};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/without-webhook/media.yaml");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/without-webhook/workload.yaml");
 const STREAM: &str = "without-webhook";
 
 pub(crate) async fn the_example_without_the_webhook_captures_where_there_is_none(site: &'static Site) -> Result<()> {

@@ -113,17 +113,17 @@ spec:
     /// It says itself by which command.
     #[test]
     fn the_example_without_the_webhook_is_what_is_printed_now() {
-        let written = include_str!("../../../examples/without-webhook/media.yaml");
+        let written = include_str!("../../../examples/without-webhook/workload.yaml");
         let comment: Vec<&str> = written.lines().take_while(|line| line.starts_with('#')).collect();
         let lines = comment.iter().map(|line| line.trim_start_matches('#').trim());
         let command = lines.skip_while(|line| !line.starts_with("weir-operator ")).take_while(|line| !line.is_empty());
         let command = command.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
         let Command::Inject(args) = Cli::try_parse_from(command.split_whitespace()).unwrap().command else { panic!() };
-        assert_eq!(args.filename, Path::new("examples/media.yaml"));
+        assert_eq!(args.filename, Path::new("examples/workload.yaml"));
         assert!(args.sidecar.sidecar_image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{command}");
-        let printed = manifests(include_str!("../../../examples/media.yaml"), &args.sidecar.settings()).unwrap();
+        let printed = manifests(include_str!("../../../examples/workload.yaml"), &args.sidecar.settings()).unwrap();
         let now = format!("{}\n{printed}", comment.join("\n"));
-        assert!(now == written, "examples/without-webhook/media.yaml is of old: just examples");
+        assert!(now == written, "examples/without-webhook/workload.yaml is of old: just examples");
     }
 
     #[test]
