@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use weir_e2e::site::until;
 
 use crate::containers;
-use crate::site::{CHART, MEDIA, SYSTEM, Site};
+use crate::site::{CHART, MEDIA, OPERATORS, SYSTEM, Site};
 
 /// One for a further name is made at once, and renewed two thirds of a minute later: no operator is started anew for that, no stream is
 /// dark, and a sidecar that has to connect again can.
@@ -44,8 +44,7 @@ async fn stored(site: &Site) -> Result<String> {
 
 /// Their names, each with how often it was started again.
 async fn operators(site: &Site) -> Result<BTreeSet<String>> {
-    let selector = "--selector=app.kubernetes.io/component=operator";
     let path = "--output=jsonpath={range .items[*]}{.metadata.name}/{.status.containerStatuses[0].restartCount} {end}";
-    let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, path]).await?;
+    let pods = site.kubectl(&["--namespace", SYSTEM, "get", "pods", OPERATORS, path]).await?;
     Ok(pods.split_whitespace().map(str::to_owned).collect())
 }

@@ -22,7 +22,7 @@ pub(crate) async fn two_commands_capture_every_stream_once(site: &'static Site) 
     })
     .await?;
     until("kubectl get wsr shows how many each has", async || {
-        let records = site.records().await?;
+        let records = site.records_in(MEDIA).await?;
         for streamer in site.list("streamers.weir.dev").await? {
             let name = streamer["metadata"]["name"].as_str().context("no name")?;
             let ready = condition_of(&streamer, "Ready").context("no condition Ready")?;

@@ -80,10 +80,10 @@ pub(crate) async fn without_an_operator_streams_go_on(site: &'static Site) -> Re
 /// Streams go on, and all that users have declared stays; installed again, Weir takes over without moving anything.
 pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static Site) -> Result<()> {
     let captured = site.await_captured_once().await?;
-    let (records, streams) = (site.records().await?, site.list("streams.weir.dev").await?.len());
+    let (records, streams) = (site.records_in(MEDIA).await?, site.list("streams.weir.dev").await?.len());
     site.helm(&["uninstall", "weir", "--namespace", SYSTEM, "--wait", "--timeout=2m"]).await?;
     ensure!(site.list("streams.weir.dev").await?.len() == streams, "Streams went with the chart");
-    ensure!(site.records().await? == records, "Placements went with the chart");
+    ensure!(site.records_in(MEDIA).await? == records, "Placements went with the chart");
     let left = site.kubectl(&["--namespace", SYSTEM, "get", "deployments", "--output=name"]).await?;
     ensure!(left.trim().is_empty(), "left: {left}");
     let kinds = "customresourcedefinitions,mutatingwebhookconfigurations,clusterroles,clusterrolebindings";
@@ -100,7 +100,7 @@ pub(crate) async fn uninstalled_and_installed_again_nothing_moves(site: &'static
             .map(|(name, record)| (name.clone(), record["streamer"].clone(), record["epoch"].clone()))
             .collect()
     };
-    ensure!(epochs(&site.records().await?) == epochs(&records), "records changed");
+    ensure!(epochs(&site.records_in(MEDIA).await?) == epochs(&records), "records changed");
     site.ensure_undisturbed(&site.streams, captured)?;
     site.ensure_never_twice()
 }

@@ -20,7 +20,7 @@ use weir_e2e::registry::describe;
 use weir_e2e::site::{condition_of, until};
 
 use crate::containers::process_of;
-use crate::site::{PATIENCE, SYSTEM, Site};
+use crate::site::{OPERATORS, PATIENCE, SYSTEM, Site};
 
 const STREAMS: usize = 200;
 const STREAMERS: [&str; 3] = ["machine-0", "machine-1", "machine-2"];
@@ -78,8 +78,6 @@ pub(crate) async fn streams_of_a_machine_that_dies_are_captured_elsewhere(site: 
     site.kubectl(&["delete", "namespace", &namespace, "--timeout=2m"]).await?;
     site.await_captured_once().await.map(drop)
 }
-
-const OPERATORS: &str = "--selector=app.kubernetes.io/component=operator";
 
 fn tell(row: &str, value: &str) {
     eprintln!("node: a machine dies: {row}: {value}");
@@ -147,9 +145,7 @@ fn streamers(site: &Site, namespace: &str) -> Value {
 /// Waits until every Stream says that it is captured: then nothing else is being written.
 async fn await_reported(site: &Site, namespace: &str) -> Result<()> {
     until("every Stream says that it is captured", async || {
-        let text = site.kubectl(&["--namespace", namespace, "get", "streams.weir.dev", "--output=json"]).await?;
-        let list: Value = serde_json::from_str(&text)?;
-        let streams = list["items"].as_array().context("no list")?;
+        let streams = site.list_in(namespace, "streams.weir.dev").await?;
         let is_captured = |stream: &&Value| condition_of(stream, "Captured").is_some_and(|c| c["status"] == "True");
         let captured = streams.iter().filter(is_captured).count();
         ensure!(captured == STREAMS, "{captured} of {STREAMS} do");

@@ -8,7 +8,7 @@ use weir_e2e::node::NAME;
 use weir_e2e::site::until;
 
 use crate::lifecycle::scale;
-use crate::site::{MEDIA, PATIENCE, SYSTEM, Site};
+use crate::site::{MEDIA, OPERATORS, PATIENCE, SYSTEM, Site};
 
 const POD: &str = "kept";
 
@@ -41,8 +41,7 @@ pub(crate) async fn a_pod_made_anew_without_an_operator_serves_from_its_volume(s
     site.kubectl(&["--namespace", MEDIA, "delete", "pod", POD, "--timeout=1m"]).await?;
     site.apply(&pod(site)).await?;
     site.registry.await_each_once(&all, PATIENCE).await?;
-    let operators =
-        site.kubectl(&["--namespace", SYSTEM, "get", "pods", "--selector=app.kubernetes.io/component=operator"]);
+    let operators = site.kubectl(&["--namespace", SYSTEM, "get", "pods", OPERATORS]);
     ensure!(operators.await?.trim().is_empty(), "an operator was there");
     scale(site, "operator", 2).await?;
     site.kubectl(&wait).await?;

@@ -25,6 +25,8 @@ pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/w
 pub(crate) const MEDIA: &str = "media";
 /// Where Weir is.
 pub(crate) const SYSTEM: &str = "weir-system";
+/// The operators' pods, for kubectl.
+pub(crate) const OPERATORS: &str = "--selector=app.kubernetes.io/component=operator";
 /// Failovers of the examples take 30 s and a few polls; containers start in seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -124,8 +126,7 @@ impl Site {
             self.kubectl(&wait).await?;
             let path = "--output=jsonpath={.items[*].spec.holderIdentity}";
             let holder = self.kubectl(&["--namespace", SYSTEM, "get", "leases", path]).await?;
-            let selector = "--selector=app.kubernetes.io/component=operator";
-            let pods = self.kubectl(&["--namespace", SYSTEM, "get", "pods", selector, "--output=name"]).await?;
+            let pods = self.kubectl(&["--namespace", SYSTEM, "get", "pods", OPERATORS, "--output=name"]).await?;
             let leads = pods.lines().filter_map(|pod| pod.strip_prefix("pod/")).any(|pod| holder.contains(pod));
             ensure!(leads && pods.lines().count() == 2, "the Lease is {holder}'s, and the pods are {pods}");
             Ok(())
@@ -195,15 +196,20 @@ impl Site {
 
     /// The objects of a kind, in the examples' namespace.
     pub(crate) async fn list(&self, kind: &str) -> Result<Vec<Value>> {
-        let text = self.kubectl(&["--namespace", MEDIA, "get", kind, "--output=json"]).await?;
-        let list: Value = serde_json::from_str(&text)?;
-        Ok(list["items"].as_array().context("no list")?.clone())
+        self.list_in(MEDIA, kind).await
     }
 
-    /// Each stream's streamer as Placements have it, by media name.
-    pub(crate) async fn records(&self) -> Result<BTreeMap<String, Value>> {
+    /// The objects of a kind, in a namespace.
+    pub(crate) async fn list_in(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+        let text = self.kubectl(&["--namespace", namespace, "get", kind, "--output=json"]).await?;
+        let mut list: Value = serde_json::from_str(&text)?;
+        serde_json::from_value(list["items"].take()).context("no list")
+    }
+
+    /// Each stream's record as a namespace's Placements have it, by media name.
+    pub(crate) async fn records_in(&self, namespace: &str) -> Result<BTreeMap<String, Value>> {
         let mut records = BTreeMap::new();
-        for slice in self.list("placements.weir.dev").await? {
+        for slice in self.list_in(namespace, "placements.weir.dev").await? {
             for record in slice["spec"]["records"].as_array().context("a Placement without records")? {
                 let name = record["name"].as_str().context("a record without a name")?;
                 records.insert(name.to_owned(), record.clone());
@@ -214,8 +220,7 @@ impl Site {
 
     /// What the operators' pods have printed.
     pub(crate) async fn operator_logs(&self) -> Result<String> {
-        let selector = "--selector=app.kubernetes.io/component=operator";
-        self.kubectl(&["--namespace", SYSTEM, "logs", selector, "--tail=-1", "--prefix"]).await
+        self.kubectl(&["--namespace", SYSTEM, "logs", OPERATORS, "--tail=-1", "--prefix"]).await
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use weir_e2e::control_plane::create_namespace;
 use weir_e2e::node;
-use weir_e2e::site::{Entry, Place, Plan, Site as Moved, stream, until};
+use weir_e2e::site::{Entry, Place, Plan, Site as Moved, condition_of, stream, until};
 use weir_e2e::tools::output;
 
 use crate::site::{CHART, SYSTEM, Site};
@@ -43,18 +43,12 @@ pub(crate) async fn a_site_moves_into_the_cluster_by_the_documented_lines(site: 
     typed(site, &moved, last).await?;
 
     until("the cluster's operator says that each is captured where it was", async || {
-        let streams = list(site, &namespace, "streams.weir.dev").await?;
+        let streams = site.list_in(&namespace, "streams.weir.dev").await?;
         for stream in &streams {
-            let conditions = stream["status"]["conditions"].as_array().into_iter().flatten();
-            let captured = conditions.into_iter().find(|condition| condition["type"] == "Captured");
+            let captured = condition_of(stream, "Captured");
             ensure!(captured.is_some_and(|condition| condition["status"] == "True"), "{stream}");
         }
-        let mut records = BTreeMap::new();
-        for placement in list(site, &namespace, "placements.weir.dev").await? {
-            for record in placement["spec"]["records"].as_array().into_iter().flatten() {
-                records.insert(record["name"].as_str().context("no name")?.to_owned(), record.clone());
-            }
-        }
+        let records = site.records_in(&namespace).await?;
         let now = holders(&records)?;
         ensure!(streams.len() == names.len() && now == before, "{before:?} became {now:?}");
         Ok(())
@@ -137,12 +131,6 @@ async fn typed(site: &Site, moved: &Moved, line: &str) -> Result<String> {
     let programs = node::programs()?;
     let line = format!("PATH={}:$PATH; {line}", Path::new(&programs).display());
     output(&mut site.cluster.tools().shell(&line)?).await
-}
-
-async fn list(site: &Site, namespace: &str, kind: &str) -> Result<Vec<Value>> {
-    let text = site.kubectl(&["--namespace", namespace, "get", kind, "--output=json"]).await?;
-    let list: Value = serde_json::from_str(&text)?;
-    Ok(list["items"].as_array().context("no list")?.clone())
 }
 
 /// Who has which stream, by its records.

@@ -12,6 +12,7 @@ use weir_e2e::demo::declared::{Declared, objects};
 use weir_e2e::node;
 use weir_e2e::registry::{NowReading, Registry, each_once};
 use weir_e2e::site::until;
+use weir_e2e::tools::output;
 
 use crate::site::PATIENCE;
 use crate::systemd_machine::Machine;
@@ -259,9 +260,7 @@ impl Units {
 
 /// What a command prints that somebody types outside the machine.
 async fn typed(line: &str, folder: &Path) -> Result<String> {
-    let output = Command::new("sh").args(["-ec", line]).current_dir(folder).output().await?;
-    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
+    output(Command::new("sh").args(["-ec", line]).current_dir(folder)).await
 }
 
 /// A file of `dist/systemd`.

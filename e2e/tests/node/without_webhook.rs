@@ -62,10 +62,8 @@ pub(crate) async fn await_bundle(site: &Site, namespace: &str) -> Result<()> {
 /// Waits until so many Streamers of a namespace are Ready.
 pub(crate) async fn await_streamers(site: &Site, namespace: &str, count: usize) -> Result<()> {
     until("every Streamer is Ready", async || {
-        let list = site.kubectl(&["--namespace", namespace, "get", "streamers.weir.dev", "--output=json"]).await?;
-        let list: serde_json::Value = serde_json::from_str(&list)?;
-        let streamers = list["items"].as_array().into_iter().flatten();
-        let conditions: Vec<_> = streamers.map(|streamer| condition_of(streamer, "Ready")).collect();
+        let streamers = site.list_in(namespace, "streamers.weir.dev").await?;
+        let conditions: Vec<_> = streamers.iter().map(|streamer| condition_of(streamer, "Ready")).collect();
         let ready = conditions.iter().flatten().filter(|condition| condition["status"] == "True").count();
         ensure!(ready == count, "{ready} of {count}: {conditions:?}");
         Ok(())
